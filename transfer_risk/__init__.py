@@ -1,0 +1,63 @@
+"""Which pretrained segmentation model to start from, where transfer will hurt, and how to fine-tune so it does not.
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Joint": "transferability",
+    "log_expected_prediction": "transferability",
+    "leep": "transferability",
+    "nce": "transferability",
+    "RiskMap": "riskmap",
+    "Span": "riskmap",
+    "risk_map": "riskmap",
+    "vanilla_loss": "losses",
+    "class_weighted_loss": "losses",
+    "transferability_weighted_loss": "losses",
+    "risk_weighted_loss": "losses",
+    "RiskWeightedLoss": "losses",
+    "Estimate": "intervals",
+    "Task": "tasks",
+    "Case": "tasks",
+    "Slices": "tasks",
+    "Preprocessing": "tasks",
+    "Decision": "tasks",
+    "Source": "tasks",
+    "UNet": "networks",
+    "load_task": "layouts",
+    "write_tasks": "layouts",
+    "load_source": "adapters",
+    "save_source": "adapters",
+    "predict": "prediction",
+    "evaluate": "evaluation",
+    "score": "scoring",
+    "risk_maps": "scoring",
+    "write_maps": "scoring",
+    "rank_sources": "ranking",
+    "pretrain": "training",
+    "plot_risk": "plotting",
+    "plot_ranking": "plotting",
+    "load_template": "phantom",
+    "write_tissue_cohort": "phantom",
+    "write_tumour_cohort": "phantom",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

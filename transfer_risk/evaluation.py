@@ -1,0 +1,105 @@
+"""How well a source segments labelled cases: Dice, HD95, recall and precision for each case and class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_risk.intervals import Estimate
+from transfer_risk.prediction import channel_order, decide, predict_volume
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.volumes import Volume, read
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One class of one case; NaN where the class is absent from what the measure needs.
+
+    Args:
+        case: Id.
+        name: Class.
+        dice: 2 |A n B| / (|A| + |B|).
+        hd95: 95th percentile of the surface distances both ways, mm.
+        recall: Share of the labelled voxels that was found.
+        precision: Share of the predicted voxels that is right.
+    """
+
+    case: str
+    name: str
+    dice: float
+    hd95: float
+    recall: float
+    precision: float
+
+
+def evaluate(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    distances: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> list[Measure]:
+    """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
+
+    The source's class k counts as the task's class k: it must have been made for the task.
+
+    Raises:
+        ValueError: if the classes of source and task differ in number, or a case cannot be read.
+    """
+    if len(source.classes) != len(task.classes):
+        raise ValueError(
+            f"source {source.name} has the classes {list(source.classes)}, task {task.name} has "
+            f"{list(task.classes)}; only a source of the same task can be evaluated"
+        )
+    order = channel_order(source, task.channels)
+    rows: list[Measure] = []
+    for case in task.split("test") if cases is None else cases:
+        if progress:
+            progress(f"{source.name}: {case.id}")
+        whole = read(case, task, every_slice=True)
+        volume = Volume(whole.image[order], whole.affine, whole.labels)
+        predicted = decide(source, predict_volume(source, volume))
+        rows += _measures(case.id, task.classes, volume, predicted, distances)
+    return rows
+
+
+def mean_dice(measures: Sequence[Measure]) -> Estimate:
+    """Dice averaged over the foreground classes of each case, then over cases."""
+    cases = list(dict.fromkeys(m.case for m in measures))
+    by_case = [[m.dice for m in measures if m.case == c and not math.isnan(m.dice)] for c in cases]
+    return Estimate.mean([sum(d) / len(d) if d else math.nan for d in by_case])
+
+
+def _measures(
+    case: str, classes: Sequence[str], volume: Volume, predicted: NDArray[Any], distances: bool
+) -> Iterator[Measure]:
+    assert volume.labels is not None
+    valid = volume.labels >= 0
+    for k, name in enumerate(classes[1:], start=1):
+        a, b = (predicted == k) & valid, volume.labels == k
+        both, found, wanted = int((a & b).sum()), int(a.sum()), int(b.sum())
+        yield Measure(
+            case,
+            name,
+            2 * both / (found + wanted) if found + wanted else math.nan,
+            _hd95(a, b, volume.spacing) if distances and found and wanted else math.nan,
+            both / wanted if wanted else math.nan,
+            both / found if found else math.nan,
+        )
+
+
+def _hd95(a: NDArray[Any], b: NDArray[Any], spacing: tuple[float, ...]) -> float:
+    import torch
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+    pair = [torch.from_numpy(np.ascontiguousarray(m))[None, None].float() for m in (a, b)]
+    distance = compute_hausdorff_distance(
+        *pair, include_background=True, percentile=95, spacing=list(spacing)
+    )
+    return float(distance[0, 0])

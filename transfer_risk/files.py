@@ -1,0 +1,45 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written(path: str | Path) -> Iterator[str]:
+    """Path of a temporary file beside `path`, which takes its place if the block succeeds and vanishes if not.
+
+    Raises:
+        OSError: of the file system, naming the file that was to be written.
+    """
+    goal = Path(path)
+    ending = "".join(goal.suffixes[-2:]) if goal.suffix == ".gz" else goal.suffix
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=ending, dir=goal.parent)
+    os.close(handle)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, goal)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{goal}: could not be written ({error.strerror or error})"
+        ) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with written(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

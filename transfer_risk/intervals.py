@@ -1,0 +1,77 @@
+"""Estimates over cases: a value with each case's influence on it, from which intervals and paired differences follow.
+
+Pixels of one case are not independent; cases are. A t interval on case-wise influence values covers better than the
+percentile bootstrap at 5 to 20 cases (`analysis/interval_coverage.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A score over n cases.
+
+    Args:
+        value: The score; NaN where unknown.
+        influence: First-order change of the score by each case (n,); they sum to about 0. For a mean of m values
+            this is (v_c - mean) / m.
+    """
+
+    value: float
+    influence: NDArray[np.float64]
+
+    @classmethod
+    def mean(cls, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
+        """Mean over cases; a case without the quantity (NaN) does not count."""
+        numbers = np.asarray(values, dtype=np.float64)
+        known = ~np.isnan(numbers)
+        if not known.any():
+            return cls(math.nan, np.zeros(len(numbers)))
+        mean = float(numbers[known].mean())
+        return cls(mean, np.where(known, (numbers - mean) / known.sum(), 0.0))
+
+    @property
+    def standard_error(self) -> float:
+        """sqrt(n / (n - 1) sum I_c^2) over the n cases that have an influence; NaN for one case."""
+        cases = len(self.influence)
+        if cases < 2 or math.isnan(self.value):
+            return math.nan
+        return math.sqrt(cases / (cases - 1) * float((self.influence**2).sum()))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Two-sided t interval; (NaN, NaN) for one case."""
+        from scipy.stats import t
+
+        half = float(t.ppf((1 + level) / 2, max(len(self.influence) - 1, 1))) * self.standard_error
+        return self.value - half, self.value + half
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p of the t test that the value is 0; meant for differences. NaN for one case."""
+        from scipy.stats import t
+
+        error = self.standard_error
+        if math.isnan(error):
+            return math.nan
+        if error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * t.sf(abs(self.value) / error, len(self.influence) - 1))
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Paired difference over the same cases.
+
+        Raises:
+            ValueError: if the numbers of cases differ.
+        """
+        if len(self.influence) != len(other.influence):
+            raise ValueError(
+                f"estimates must be over the same cases; got {len(self.influence)} and {len(other.influence)}"
+            )
+        return Estimate(self.value - other.value, self.influence - other.influence)

@@ -1,0 +1,46 @@
+"""Plain file pairs: images/<case>.nii.gz or images/<case>_<channel>.nii.gz, and labels/<case>.nii.gz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from transfer_risk.layouts.dataset import Dataset, image_files
+from transfer_risk.tasks import Case
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder has the layout."""
+    return (root / "images").is_dir() and (root / "labels").is_dir()
+
+
+def read_dataset(root: Path) -> Dataset:
+    """The data set; channels are the suffixes that the first case's images have, classes the values of all labels."""
+    images, labels = image_files(root / "images"), image_files(root / "labels")
+    channels: tuple[str, ...] | None = None
+    cases = []
+    for id_, label in labels.items():
+        own = {
+            n.removeprefix(id_).lstrip("_-"): p
+            for n, p in images.items()
+            if n == id_ or n.startswith(f"{id_}_")
+        }
+        channels = channels or tuple(sorted(own))
+        if not own or any(c not in own for c in channels):
+            missing = [c for c in channels if c not in own] or [id_]
+            raise ValueError(
+                f"{root}/images: has no image for {label} (channel {missing[0] or 'image'})"
+            )
+        cases.append(Case(id_, tuple(str(own[c]) for c in channels), str(label)))
+    names = tuple(c or "image" for c in channels or ())
+    return Dataset(root.name, names, {f"label{v}": (v,) for v in _values(labels)}, tuple(cases))
+
+
+def _values(labels: dict[str, Path]) -> list[int]:
+    import nibabel as nib
+
+    found: set[int] = set()
+    for path in labels.values():
+        found |= {int(v) for v in np.unique(np.asarray(nib.load(path).dataobj))}  # type: ignore[attr-defined]
+    return sorted(found - {0})

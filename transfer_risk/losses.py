@@ -1,0 +1,146 @@
+"""The paper's loss (eq. 7) and those that it is compared with; logits (B, Y, *S), labels (B, *S), -1 = ignored.
+
+Every loss returns a scalar. Ignored pixels carry no weight and no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Divisor = Literal["batch", "image", "pixels"]
+
+
+def vanilla_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over all valid pixels."""
+    return _cross_entropy(logits, labels).sum() / _count(labels >= 0)
+
+
+def class_weighted_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
+    """Cross-entropy weighted by the class of the pixel: sum(w CE) / sum(w), class_weights (Y,)."""
+    weights = class_weights.to(logits)[labels.clamp(min=0).long()] * (labels >= 0)
+    return (weights * _cross_entropy(logits, labels)).sum() / _positive(weights.sum())
+
+
+def inverse_frequency(counts: Tensor) -> Tensor:
+    """Class weights N / (Y N_y) from pixel counts (Y,) of the training cases; 0 for a class that is absent.
+
+    >>> inverse_frequency(torch.tensor([90, 10, 0]))
+    tensor([0.3333, 3.0000, 0.0000], dtype=torch.float64)
+    """
+    totals = counts.to(torch.float64)
+    return torch.where(totals > 0, totals.sum() / (len(totals) * totals.clamp(min=1)), 0.0)
+
+
+def transferability_weighted_loss(
+    logits: Tensor,
+    labels: Tensor,
+    hardness: Tensor,
+    *,
+    transferability: Tensor | None = None,
+) -> Tensor:
+    """Mean over all valid pixels of (1 + H) CE: the linear map of Tan et al. (ICIP 2023), as far as its abstract tells.
+
+    Args:
+        logits: (B, Y, *S).
+        labels: (B, *S).
+        hardness: H (B, *S) in [0, 1]; `RiskMap.hardness`.
+        transferability: T (B, *S) in nats, already clipped: then the weight is exp(-T) instead, as in that group's
+            public code, which clips T at its 1st percentile.
+    """
+    weights = 1 + hardness if transferability is None else torch.exp(-transferability)
+    weights = torch.where(labels >= 0, weights, 0.0).to(logits)
+    return (weights * _cross_entropy(logits, labels)).sum() / _count(labels >= 0)
+
+
+def risk_weighted_loss(
+    logits: Tensor,
+    labels: Tensor,
+    risk: Tensor,
+    *,
+    divisor: Divisor = "batch",
+    min_foreground: float = 0.0,
+) -> Tensor:
+    """Risk-weighted cross-entropy, eq. 7: summed over all valid pixels, divided by the number of foreground pixels.
+
+    Args:
+        logits: (B, Y, *S).
+        labels: (B, *S), 0 = background, -1 = ignored.
+        risk: R (B, *S) from `RiskMap.risk`; must be 0 or more.
+        divisor: What N_f counts: foreground of the `batch` (our reading), of each `image`, or all valid `pixels`
+            (a plain mean). Without foreground: the valid pixels.
+        min_foreground: N_f is at least this share of the valid pixels; 0 is the paper.
+
+    >>> logits, labels = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 0, 1]])
+    >>> round(risk_weighted_loss(logits, labels, torch.ones(1, 4)).item(), 4)     # 4 log 2 / 1
+    2.7726
+    """
+    if divisor not in ("batch", "image", "pixels"):
+        raise ValueError(f"divisor must be batch, image or pixels; got {divisor!r}")
+    if not 0 <= min_foreground <= 1:
+        raise ValueError(f"min_foreground must be a share in [0, 1]; got {min_foreground}")
+    if risk.shape != labels.shape:
+        raise ValueError(
+            f"risk must have the shape of labels; got {tuple(risk.shape)} for {tuple(labels.shape)}"
+        )
+    valid = labels >= 0
+    weights = torch.where(valid, risk, 0.0).to(logits)
+    totals = (weights * _cross_entropy(logits, labels)).flatten(1).sum(1)
+    pixels = valid.flatten(1).sum(1)
+    foreground = (labels > 0).flatten(1).sum(1)
+    if divisor == "image":
+        return (totals / _share(foreground, pixels, min_foreground)).mean()
+    counted = pixels if divisor == "pixels" else foreground
+    return totals.sum() / _share(counted.sum(), pixels.sum(), min_foreground)
+
+
+def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - soft Dice, averaged over the foreground classes that the batch holds; 0 for a batch without foreground."""
+    num_classes = logits.shape[1]
+    valid = (labels >= 0).unsqueeze(1)
+    hot = functional.one_hot(labels.clamp(min=0).long(), num_classes).movedim(-1, 1) * valid
+    probabilities = logits.softmax(1) * valid
+    axes = [0, *range(2, logits.ndim)]
+    overlap, size = (probabilities * hot).sum(axes)[1:], (probabilities + hot).sum(axes)[1:]
+    present = hot.sum(axes)[1:] > 0
+    dice = 2 * overlap / _positive(size)
+    return torch.where(present, 1 - dice, 0.0).sum() / _count(present)
+
+
+class RiskWeightedLoss(nn.Module):
+    """`risk_weighted_loss` as a module, for training loops that expect one; called with logits, labels, risk."""
+
+    def __init__(self, *, divisor: Divisor = "batch", min_foreground: float = 0.0) -> None:
+        super().__init__()
+        self.divisor: Divisor = divisor
+        self.min_foreground = min_foreground
+
+    def forward(self, logits: Tensor, labels: Tensor, risk: Tensor) -> Tensor:
+        """Scalar loss; see `risk_weighted_loss`."""
+        options = {"divisor": self.divisor, "min_foreground": self.min_foreground}
+        return risk_weighted_loss(logits, labels, risk, **options)  # type: ignore[arg-type]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each pixel (B, *S); 0 where ignored."""
+    if (len(logits), *logits.shape[2:]) != tuple(labels.shape):
+        raise ValueError(
+            f"labels must be (B, *S) for logits (B, Y, *S); got {tuple(labels.shape)} for {tuple(logits.shape)}"
+        )
+    return functional.cross_entropy(logits, labels.long(), reduction="none", ignore_index=-1)
+
+
+def _share(counted: Tensor, pixels: Tensor, least: float) -> Tensor:
+    """The divisor: what was counted, at least a share of the valid pixels, and these where nothing was counted."""
+    return _positive(torch.where(counted > 0, torch.maximum(counted, least * pixels), pixels))
+
+
+def _count(mask: Tensor) -> Tensor:
+    return mask.sum().clamp(min=1)
+
+
+def _positive(value: Tensor) -> Tensor:
+    return torch.where(value > 0, value, 1)

@@ -1,0 +1,132 @@
+"""Sources of one task in order, on the same voxels, with paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transfer_risk.intervals import Estimate
+from transfer_risk.scoring import CACHE, Progress, Score, score
+from transfer_risk.tasks import Source, Task
+
+SCORES = ("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Scores of several sources, best first.
+
+    Args:
+        task: Its name.
+        by: The score that orders.
+        scores: Best first; sources without that score last.
+        dropped: Reason by case that no source was scored on.
+        failed: Reason by source that could not be scored.
+    """
+
+    task: str
+    by: str
+    scores: tuple[Score, ...]
+    dropped: dict[str, str]
+    failed: dict[str, str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per source in the columns of ranking.csv; unknown = None."""
+        return [
+            _row(rank, s, self.scores[rank] if rank < len(self.scores) else None, self.by)
+            for rank, s in enumerate(self.scores, start=1)
+        ]
+
+
+def rank_sources(
+    sources: Sequence[Source],
+    task: Task,
+    *,
+    by: str = "leep",
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Rank sources on the training cases of a task.
+
+    A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
+    predict no case at all is left out and named.
+
+    Raises:
+        ValueError: if `by` is no score, two sources share a name, or no source could be scored.
+    """
+    if by not in SCORES:
+        raise ValueError(f"by must be one of {', '.join(SCORES)}; got {by!r}")
+    names = [s.name for s in sources]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(
+            f"sources must have different names; {', '.join(twice)} occurs more than once"
+        )
+    cases = task.split("train")
+    scores: dict[str, Score] = {}
+    failed: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    for source in sources:
+        try:
+            scores[source.name] = score(
+                source,
+                task,
+                cases=[c for c in cases if c.id not in dropped],
+                cache=cache,
+                progress=progress,
+            )
+            dropped |= scores[source.name].failed
+        except ValueError as error:
+            failed[source.name] = str(error)
+    if not scores:
+        raise ValueError("; ".join(dict.fromkeys(failed.values())) or "no source was given")
+    common = [c for c in cases if c.id not in dropped]
+    for source in sources:  # scored before another source dropped a case: again, on what is left
+        if source.name in scores and set(scores[source.name].cases) != {c.id for c in common}:
+            scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
+    ordered = sorted(scores.values(), key=lambda s: _descending(s.estimates[by].value))
+    return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+
+
+def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:
+    values = own.estimates
+    low, high = values["leep"].interval()
+    dice_low, dice_high = values["eep_dice"].interval()
+    difference = _difference(values[by], following.estimates[by] if following else None)
+    row: dict[str, Any] = {
+        "rank": rank,
+        "source": own.source,
+        "leep": values["leep"].value,
+        "leep_low": low,
+        "leep_high": high,
+        **{name: values[name].value for name in ("leep_floor", "leep_normalised", "leep_balanced")},
+        **{name: values[name].value for name in ("leep_loo", "leep_loo_floor", "eep_dice")},
+        "eep_dice_low": dice_low,
+        "eep_dice_high": dice_high,
+        **{name: values[name].value for name in ("eep_dice_argmax", "dice", "nce")},
+        **difference,
+        "cases": len(own.cases),
+        "pixels": own.pixels,
+        "seconds": round(own.seconds, 2),
+        "licence": own.licence or None,
+        **{name: e.value for name, e in values.items() if "[" in name},
+    }
+    for name in ("leep_normalised", "leep_balanced", "leep_loo", "eep_dice_argmax", "dice", "nce"):
+        row[f"{name}_low"], row[f"{name}_high"] = values[name].interval()
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+def _difference(own: Estimate, following: Estimate | None) -> dict[str, float | None]:
+    """Paired difference to the next source."""
+    names = ("diff_next", "diff_next_low", "diff_next_high", "p_next")
+    if following is None:
+        return dict.fromkeys(names)
+    difference = own - following
+    return dict(
+        zip(names, (difference.value, *difference.interval(), difference.p_value), strict=True)
+    )
+
+
+def _descending(value: float) -> float:
+    return math.inf if math.isnan(value) else -value

@@ -1,0 +1,84 @@
+"""Rankings as tables, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.files import write_text
+from transfer_risk.ranking import Ranking
+
+
+def ranking_text(ranking: Ranking, format_: str) -> str:
+    """The ranking as `table`, `csv` or `json`."""
+    if format_ == "json":
+        return json.dumps({"task": ranking.task, "ranking": ranking.rows()}, indent=2) + "\n"
+    return _csv(ranking.rows()) if format_ == "csv" else _table(ranking)
+
+
+def write_ranking(ranking: Ranking, out: str | Path) -> None:
+    """Write ranking.csv, ranking.json and per_case.csv."""
+    per_case = [
+        dict(zip(("source", "case", "score", "class", "value"), (s.source, *row), strict=True))
+        for s in ranking.scores
+        for row in s.per_case
+    ]
+    write_text(Path(out) / "ranking.csv", _csv(ranking.rows()))
+    write_text(Path(out) / "ranking.json", ranking_text(ranking, "json"))
+    write_text(Path(out) / "per_case.csv", _csv(per_case))
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    return str(pd.DataFrame(rows).to_csv(index=False))
+
+
+def _table(ranking: Ranking) -> str:
+    """Columns that paste; the difference is that to the next row."""
+    rows = ranking.rows()
+    header = (
+        "rank",
+        "source",
+        "LEEP [95 %]",
+        "of floor",
+        "EEP-Dice [95 %]",
+        "Dice",
+        "difference to next [95 %]",
+        "p",
+    )
+    cells = [header, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+    floor = f"LEEP floor of an uninformative source {rows[0]['leep_floor']:.4f} nats"
+    size = f"{rows[0]['cases']} cases, {rows[0]['pixels']:,} voxels"
+    title = f"task {ranking.task}, by {ranking.by}; {size}; {floor}"
+    return "\n".join([title, *lines, ""])
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(row["rank"]),
+        row["source"],
+        _interval(row, "leep", "leep_low", "leep_high", 4),
+        _number(row["leep_normalised"], 2),
+        _interval(row, "eep_dice", "eep_dice_low", "eep_dice_high", 3),
+        _number(row["dice"], 3),
+        _interval(row, "diff_next", "diff_next_low", "diff_next_high", 4),
+        _number(row["p_next"], 3),
+    )
+
+
+def _interval(row: dict[str, Any], value: str, low: str, high: str, digits: int) -> str:
+    if row[low] is None:
+        return _number(row[value], digits)
+    return (
+        f"{_number(row[value], digits)} [{_number(row[low], digits)}, {_number(row[high], digits)}]"
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,145 @@
+"""Risk maps: transferability (nats) -> hardness [0, 1] -> risk [1, base]; eq. 5-6 of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transfer_risk.transferability import Joint, log_expected_prediction
+
+Extent = Literal["image", "case", "set"]
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Scale of a hardness map: transferability from `low` (hardness 1) to `high` (hardness 0), in nats.
+
+    Two maps can be compared on one span only. Tensors broadcast over the batch: shape () or (B,).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the order of the ends.
+
+        Raises:
+            ValueError: if low is above high.
+        """
+        if bool((self.low > self.high).any()):
+            raise ValueError(f"span must have low <= high; got {self.low} and {self.high}")
+
+    @classmethod
+    def of(cls, transferability: Tensor, *, per_image: bool = False, clip: float = 0.0) -> Span:
+        """Span of a map (B, *S) that is NaN where ignored.
+
+        Args:
+            transferability: Nats, at most 0.
+            per_image: One span for each of the B images (2D: what the network sees at once) instead of one for all.
+            clip: Percentile of the map, in [0, 100), that takes the place of its minimum; 0 is the paper.
+        """
+        if not 0 <= clip < 100:
+            raise ValueError(f"clip must be a percentile in [0, 100); got {clip}")
+        if per_image:
+            ends = [cls.of(image[None], clip=clip) for image in transferability]
+            return cls(torch.stack([e.low for e in ends]), torch.stack([e.high for e in ends]))
+        values = transferability[~transferability.isnan()]
+        if not len(values):
+            nothing = transferability.new_zeros(())
+            return cls(nothing, nothing)
+        low, high = values.aminmax()
+        if clip:  # torch.quantile refuses more than 2^24 elements
+            low = torch.as_tensor(np.percentile(values.cpu().numpy(), clip)).to(values)
+        return cls(low, high)
+
+    def __or__(self, other: Span) -> Span:
+        """The span that covers both."""
+        return Span(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+
+
+@dataclass(frozen=True, eq=False)
+class RiskMap:
+    """Transferability of a batch with the scale on which it is read.
+
+    Args:
+        transferability: T (B, *S) in nats, NaN where ignored.
+        span: Scale; `Span.of(T)` if all of this batch is one set.
+        base: R = base ** H; 10 in the paper.
+        min_range: Nats; an image whose T spans less has hardness 0, for min-max would stretch noise. 0 is the paper.
+
+    >>> print(RiskMap(torch.tensor([[-2.0, -1.0, 0.0]]), Span(torch.tensor(-2.0), torch.tensor(0.0))).hardness)
+    tensor([[1.0000, 0.5000, 0.0000]])
+    """
+
+    transferability: Tensor
+    span: Span
+    base: float = 10.0
+    min_range: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: if base is below 1 or min_range negative.
+        """
+        if not self.base >= 1:
+            raise ValueError(f"base must be at least 1; got {self.base}")
+        if not self.min_range >= 0:
+            raise ValueError(f"min_range must be at least 0 nats; got {self.min_range}")
+
+    @property
+    def hardness(self) -> Tensor:
+        """H = (high - T) / (high - low) in [0, 1], 1 = hardest; 0 for a constant map, NaN where ignored (eq. 5)."""
+        shape = (-1, *[1] * (self.transferability.ndim - 1))
+        low, high = self.span.low.reshape(shape), self.span.high.reshape(shape)
+        width = high - low
+        hardness = (high - self.transferability) / torch.where(width > 0, width, 1.0)
+        flat = (width <= 0) | (width < self.min_range)
+        return torch.where(flat & ~hardness.isnan(), 0.0, hardness.clamp(0, 1))
+
+    @property
+    def risk(self) -> Tensor:
+        """R = base ** H in [1, base], 0 where ignored (eq. 6)."""
+        hardness = self.hardness
+        return torch.where(hardness.isnan(), 0.0, self.base**hardness)
+
+
+def risk_map(
+    probabilities: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    *,
+    num_classes: int | None = None,
+    extent: Extent = "set",
+    base: float = 10.0,
+    clip: float = 0.0,
+    min_range: float = 0.0,
+) -> RiskMap:
+    """Risk map of a batch on its own joint, from probabilities and labels alone.
+
+    Args:
+        probabilities: Source-class probabilities (B, Z, *S), array or tensor.
+        labels: Target labels (B, *S), -1 where ignored.
+        num_classes: Number of target classes; the largest label plus one (at least 2) where not given.
+        extent: `image` or `case` scales each of the B images by itself, `set` all of them together.
+        base: R = base ** H.
+        clip: Low percentile of T that counts as the minimum.
+        min_range: Nats below which a map counts as constant.
+
+    Returns:
+        The map; `.risk` is (B, *S), 0 where ignored.
+
+    >>> theta = torch.tensor([[[0.9, 0.8, 0.3], [0.1, 0.2, 0.7]]])
+    >>> risk_map(theta, torch.tensor([[0, 0, 1]])).risk.argmax().item()
+    2
+    """
+    if extent not in ("image", "case", "set"):
+        raise ValueError(f"extent must be image, case or set; got {extent!r}")
+    theta, target = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    classes = num_classes or max(int(target.max()) + 1, 2)
+    joint = Joint.of(theta, target, classes)
+    values = log_expected_prediction(theta, target, joint)
+    return RiskMap(values, Span.of(values, per_image=extent != "set", clip=clip), base, min_range)

@@ -1,0 +1,460 @@
+"""No-grad passes of a source over a task: joints, scores, risk maps.
+
+One forward pass per source and image. Probabilities of the voxels that count are kept in float32 up to a budget; a case
+that does not fit is predicted again in each of the passes that follow (at most two), so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer_risk.intervals import Estimate
+from transfer_risk.prediction import channel_order, decide, predict_volume
+from transfer_risk.riskmap import RiskMap, Span
+from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.transferability import (
+    Joint,
+    expected_prediction,
+    hard_counts,
+    likelihood_table,
+    log_expected_prediction,
+)
+from transfer_risk.volumes import Volume, read, write
+
+CACHE = 2**30
+BINS = 256
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Scores of one source on one task.
+
+    Args:
+        source: Its name.
+        estimates: By score name; `leep[NAME]` and `eep_dice[NAME]` by class.
+        cases: Ids of the cases that were used.
+        per_case: Rows (case, score, class, value).
+        pixels: Number of voxels that counted.
+        seconds: Wall time.
+        licence: Of the source.
+        failed: Reason by case, for the cases that could not be used.
+        warnings: Sentences.
+    """
+
+    source: str
+    estimates: dict[str, Estimate]
+    cases: tuple[str, ...]
+    per_case: tuple[tuple[str, str, str, float], ...]
+    pixels: int
+    seconds: float
+    licence: str
+    failed: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Predictions:
+    """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again."""
+
+    source: Source
+    task: Task
+    cases: Sequence[Case]
+    budget: int = CACHE
+    progress: Progress | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    _kept: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[Case, Tensor, Tensor]]:
+        """Case, probabilities, labels; a case that cannot be read or predicted is noted in `failed` and left out."""
+        for case in self.cases:
+            if case.id in self.failed:
+                continue
+            if case.id not in self._kept:
+                try:
+                    theta, labels = self._predicted(case)
+                except ValueError as error:
+                    self.failed[case.id] = str(error)
+                    continue
+                size = theta.nbytes + labels.nbytes
+                if size <= self.budget:
+                    self._kept[case.id] = theta, labels
+                    self.budget -= size
+            else:
+                theta, labels = self._kept[case.id]
+            yield case, theta, labels
+
+    def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
+        if self.progress:
+            self.progress(f"{self.source.name}: {case.id}")
+        volume = read_for(self.source, case, self.task)
+        assert volume.labels is not None
+        valid = volume.labels >= 0
+        if not valid.any():
+            raise ValueError(
+                f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
+            )
+        theta = predict_volume(self.source, volume, where=valid)[:, valid]
+        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None].long()
+
+
+def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:
+    """The case's volume with its channels in the source's order."""
+    if case.label is None:
+        raise ValueError(f"case {case.id}: has no label file")
+    order = channel_order(source, task.channels)
+    volume = read(case, task, every_slice=every_slice)
+    return Volume(volume.image[order], volume.affine, volume.labels)
+
+
+def score(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> Score:
+    """Scores of a source on the training cases of a task (or on the given ones), with intervals over cases.
+
+    Raises:
+        ValueError: if channels or dimensions do not fit, or no case can be used.
+    """
+    start = time.perf_counter()
+    channel_order(source, task.channels)
+    used = task.split("train") if cases is None else cases
+    predictions = Predictions(source, task, used, cache, progress)
+    classes, shared = task.classes, _shared_classes(source, task)
+    joints, hard, plain = _first_pass(predictions, len(classes), shared)
+    if not joints:
+        raise ValueError(next(iter(predictions.failed.values())))
+    total = Joint(torch.stack([j.counts for j in joints]).sum(0))
+    second = _second_pass(predictions, total, joints)
+    tables = Tables(
+        np.stack([j.counts.numpy() for j in joints]),
+        np.stack(hard),
+        second.sums,
+        second.held_out,
+        second.gradient,
+    )
+    overlaps = _third_pass(predictions, total, joints, second)
+    good = tuple(c.id for c in used if c.id not in predictions.failed)
+    values = _dice_values(classes, shared, plain, second, overlaps)
+    estimates = leep_estimates(tables, classes) | {
+        name: Estimate.mean(v) for name, v in values.items()
+    }
+    return Score(
+        source.name,
+        estimates,
+        good,
+        tuple(_per_case(good, tables, values, classes)),
+        int(tables.pixels.sum()),
+        time.perf_counter() - start,
+        source.licence,
+        dict(predictions.failed),
+        tuple(_warnings(source, task, good)),
+    )
+
+
+def risk_maps(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    span: Span | None = None,
+    base: float = 10.0,
+) -> dict[str, RiskMap]:
+    """Risk maps of the test cases (or the given ones) on one span, by case id; T (1, X, Y, Z) float32.
+
+    Each case is mapped with the smoothed joint of the other cases; a single case with its own joint.
+    """
+    maps, _ = transferability_maps(source, task, cases=cases)
+    common = span or _span([values for _, values in maps])
+    return {case.id: RiskMap(values[None], common, base) for case, values in maps}
+
+
+def transferability_maps(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> tuple[list[tuple[Case, Tensor]], dict[str, str]]:
+    """Transferability (X, Y, Z) of each case in nats, NaN where ignored, and the reason for each case that failed."""
+    channel_order(source, task.channels)
+    used = task.split("test") if cases is None else cases
+    predictions = Predictions(source, task, used, cache, progress)
+    joints = {c.id: Joint.of(theta, labels, len(task.classes)) for c, theta, labels in predictions}
+    if not joints:
+        raise ValueError(next(iter(predictions.failed.values())))
+    total = Joint(torch.stack([j.counts for j in joints.values()]).sum(0))
+    maps = []
+    for case, theta, labels in predictions:
+        alone = len(joints) == 1
+        joint = total if alone else total - joints[case.id]
+        values = log_expected_prediction(theta, labels, joint, smoothed=not alone)[0]
+        target = read(case, task).labels
+        assert target is not None
+        volume = torch.full(target.shape, torch.nan)
+        volume[torch.from_numpy(target >= 0)] = values
+        maps.append((case, volume))
+    return maps, dict(predictions.failed)
+
+
+def write_maps(
+    source: Source,
+    task: Task,
+    out: str | Path,
+    *,
+    cases: Sequence[Case] | None = None,
+    hardness: bool = False,
+    base: float = 10.0,
+    clip: float = 0.0,
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> tuple[list[Path], dict[str, str]]:
+    """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
+
+    Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
+    ignored), both on the image's own grid and on one span over all cases.
+    """
+    maps, failed = transferability_maps(source, task, cases=cases, cache=cache, progress=progress)
+    span = _span([values for _, values in maps], clip=clip)
+    note = "in-sample joint (one case)" if len(maps) == 1 else "joint of the other cases"
+    paths = []
+    for case, values in maps:
+        risk = RiskMap(values[None], span, base)
+        affine = read(case, task).affine
+        stem = Path(out) / case.id
+        step = max(base, 1.0) / 30_000
+        layers: list[tuple[str, Any, float | None]] = [
+            (
+                "risk",
+                np.where(np.isnan(values), 0, np.maximum(risk.risk[0].numpy(), 1 + step / 2)),
+                step,
+            ),
+            ("transferability", values.numpy(), None),
+        ]
+        if hardness:
+            layers.append(("hardness", risk.hardness[0].numpy(), None))
+        for name, data, scaled in layers:
+            paths.append(Path(f"{stem}_{name}.nii.gz"))
+            write(paths[-1], data, affine, note=f"{source.name}: {note}", scaled=scaled)
+    return paths, failed
+
+
+def _span(maps: Sequence[Tensor], *, clip: float = 0.0) -> Span:
+    spans = [Span.of(values[None], clip=clip) for values in maps]
+    result = spans[0]
+    for span in spans[1:]:
+        result = result | span
+    return result
+
+
+def _shared_classes(source: Source, task: Task) -> dict[int, int]:
+    """Target class number -> source class number of the foreground names that both have."""
+    return {
+        k: source.classes.index(name)
+        for k, name in enumerate(task.classes)
+        if k and name in source.classes[1:]
+    }
+
+
+def _first_pass(
+    predictions: Predictions, num_classes: int, shared: dict[int, int]
+) -> tuple[list[Joint], list[NDArray[Any]], list[dict[int, tuple[int, int, int]]]]:
+    """Joint, hard counts, and overlap counts of the source's own decision, for each case."""
+    joints, hard, plain = [], [], []
+    for case, theta, labels in predictions:
+        try:
+            joints.append(Joint.of(theta, labels, num_classes))
+        except ValueError as error:
+            predictions.failed[case.id] = f"case {case.id}: {error}"
+            continue
+        hard.append(hard_counts(theta, labels, num_classes).numpy())
+        predicted = decide(predictions.source, theta[0].numpy()) if shared else None
+        plain.append(
+            {k: _overlap(predicted == z, labels[0].numpy() == k) for k, z in shared.items()}
+        )
+    return joints, hard, plain
+
+
+@dataclass(frozen=True, eq=False)
+class SecondPass:
+    """Sums by case that need the joint of all cases: see `Tables`; histograms of EEP by case, class, label and bin."""
+
+    sums: NDArray[Any]
+    held_out: NDArray[Any]
+    gradient: NDArray[Any]
+    histograms: NDArray[Any]
+    argmax: list[dict[int, tuple[int, int, int]]]
+    edges: NDArray[Any]
+
+
+def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) -> SecondPass:
+    num_classes = len(total.counts)
+    low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
+    gradient = torch.zeros_like(total.counts)
+    sums, held_out, histograms, argmax = [], [], [], []
+    for own, (_, theta, labels) in zip(joints, predictions, strict=True):
+        sums.append(_class_sums(log_expected_prediction(theta, labels, total), labels, num_classes))
+        gradient += likelihood_table(theta, labels, total)
+        others = total - own if len(joints) > 1 else total
+        values = log_expected_prediction(theta, labels, others, smoothed=True)
+        held_out.append(_class_sums(values, labels, num_classes))
+        eep = expected_prediction(theta, others.smoothed)[0]
+        histograms.append(_histogram(_bins(eep, low, high), labels[0]))
+        winner = eep.argmax(0).numpy()
+        argmax.append(
+            {k: _overlap(winner == k, labels[0].numpy() == k) for k in range(1, num_classes)}
+        )
+    edges = low + (high - low) * torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
+    return SecondPass(
+        np.stack(sums),
+        np.stack(held_out),
+        gradient.numpy(),
+        np.stack(histograms),
+        argmax,
+        edges.T.numpy(),
+    )
+
+
+def _third_pass(
+    predictions: Predictions, total: Joint, joints: list[Joint], second: SecondPass
+) -> list[dict[int, tuple[int, int, int]]]:
+    """Overlap counts of EEP against thresholds of the other cases; two classes need no pixel again."""
+    num_classes = len(total.counts)
+    if len(joints) < 2:
+        return []
+    first = best_threshold_bins(second.histograms)
+    if num_classes == 2:
+        above = np.arange(BINS) >= first[:, 1, None, None]
+        taken = (second.histograms[:, 1] * above).sum(-1)
+        labelled = second.histograms[:, 1, 1].sum(-1)
+        return [
+            {1: (int(t[1]), int(t.sum()), int(n))} for t, n in zip(taken, labelled, strict=True)
+        ]
+    result = []
+    low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
+    for k, (own, (_, theta, labels)) in enumerate(zip(joints, predictions, strict=True)):
+        eep = expected_prediction(theta, (total - own).smoothed)[0]
+        passed = _bins(eep, low, high) >= torch.from_numpy(first[k])[:, None]
+        threshold = torch.from_numpy(second.edges[np.arange(num_classes), first[k]]).clamp(
+            min=1e-12
+        )
+        ratio = torch.where(passed, eep / threshold[:, None], 0.0)
+        ratio[0] = 0
+        winner = torch.where(passed[1:].any(0), ratio.argmax(0), 0).numpy()
+        result.append(
+            {y: _overlap(winner == y, labels[0].numpy() == y) for y in range(1, num_classes)}
+        )
+    return result
+
+
+def _bins(eep: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Bin (Y, n) of EEP (Y, n) among BINS equal ones over the range that P(y|z) spans for each class."""
+    width = torch.where(high > low, high - low, 1.0)
+    scaled = (eep - low[:, None].to(eep)) * (BINS / width)[:, None].to(eep)
+    return scaled.floor().clamp(0, BINS - 1).to(torch.int64)
+
+
+def _histogram(bins: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    """Pixels by class, whether labelled as it, and bin: (Y, 2, BINS)."""
+    rows = [
+        torch.bincount(row + BINS * (labels == k), minlength=2 * BINS).reshape(2, BINS)
+        for k, row in enumerate(bins)
+    ]
+    return np.asarray(torch.stack(rows).numpy(), dtype=np.float64)
+
+
+def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
+    return np.bincount(
+        labels[0].numpy(), weights=values[0].numpy().astype(np.float64), minlength=num_classes
+    )
+
+
+def _overlap(predicted: Any, labelled: Any) -> tuple[int, int, int]:
+    return int((predicted & labelled).sum()), int(predicted.sum()), int(labelled.sum())
+
+
+def _dice_values(
+    classes: tuple[str, ...],
+    shared: dict[int, int],
+    plain: list[dict[int, tuple[int, int, int]]],
+    second: SecondPass,
+    overlaps: list[dict[int, tuple[int, int, int]]],
+) -> dict[str, NDArray[np.float64]]:
+    """Dice by score name, (n,) each: mean over the classes that the case or its prediction has."""
+    foreground = range(1, len(classes))
+    unknown = np.full(len(plain), math.nan)
+    many = len(overlaps) > 0
+    eep = {k: _case_dice(overlaps, k) if many else unknown for k in foreground}
+    argmax = {k: _case_dice(second.argmax, k) if many else unknown for k in foreground}
+    result = {
+        "eep_dice": _mean_known(list(eep.values())),
+        "eep_dice_argmax": _mean_known(list(argmax.values())),
+        "dice": _mean_known([_case_dice(plain, k) for k in shared]) if shared else unknown,
+    }
+    return result | {f"eep_dice[{classes[k]}]": values for k, values in eep.items()}
+
+
+def _case_dice(overlaps: list[dict[int, tuple[int, int, int]]], k: int) -> NDArray[np.float64]:
+    counts = np.array([case[k] for case in overlaps], dtype=np.float64)
+    return dice(counts[:, 0], counts[:, 1], counts[:, 2])
+
+
+def _mean_known(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    stacked = np.stack(rows)
+    known = ~np.isnan(stacked)
+    return np.divide(
+        np.where(known, stacked, 0).sum(0),
+        known.sum(0),
+        out=np.full(stacked.shape[1], np.nan),
+        where=known.any(0),
+    )
+
+
+def _per_case(
+    cases: tuple[str, ...],
+    tables: Tables,
+    values: dict[str, NDArray[np.float64]],
+    classes: tuple[str, ...],
+) -> Iterator[tuple[str, str, str, float]]:
+    """Rows (case, score, class, value)."""
+    pixels = tables.pixels
+    for c, case in enumerate(cases):
+        yield case, "leep", "", float(tables.transferability[c].sum() / pixels[c].sum())
+        yield case, "leep_loo", "", float(tables.held_out[c].sum() / pixels[c].sum())
+        for k, name in enumerate(classes):
+            if pixels[c, k]:
+                yield case, "leep", name, float(tables.transferability[c, k] / pixels[c, k])
+        for score_name, numbers in values.items():
+            base, _, rest = score_name.partition("[")
+            yield case, base, rest.rstrip("]"), float(numbers[c])
+
+
+def _warnings(source: Source, task: Task, cases: tuple[str, ...]) -> Iterator[str]:
+    """What a reader of the scores should know."""
+    same = source.trained.get("dataset") == Path(task.root).name
+    seen = sorted(set(source.trained.get("cases", ())) & set(cases)) if same else []
+    if seen:
+        yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
+    if not set(source.channels) <= set(task.channels):
+        yield (
+            f"source {source.name} reads the channels {list(source.channels)}; "
+            f"it was given {list(task.channels)} by position"
+        )
+    if len(cases) == 1:
+        yield f"source {source.name}: one case; no interval, nothing left out"

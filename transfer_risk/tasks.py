@@ -1,0 +1,323 @@
+"""What a task and a source are: names, files, label map, split, preprocessing. No pixel is read here."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "none")
+SELECTIONS = ("nonzero", "all", "foreground")
+ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled examination.
+
+    Args:
+        id: Unique name within the data set.
+        images: One file per channel of the task, in its order.
+        label: Label file; None for an unlabelled case.
+        group: What must not be divided by a split, usually the patient; the id where empty.
+    """
+
+    id: str
+    images: tuple[str, ...]
+    label: str | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Which 2D slices of a volume count: along array axis `axis`, those where `select` holds.
+
+    `nonzero`: some channel is not 0. `foreground`: some pixel is labelled as foreground. `all`: every slice.
+    """
+
+    axis: int = 2
+    select: str = "nonzero"
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        _one_of("slices.select", self.select, SELECTIONS)
+        _one_of("slices.axis", self.axis, (0, 1, 2))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network sees: it belongs to the source, and is what the source was trained with.
+
+    Args:
+        normalise: `zscore-nonzero` (mean and deviation of each channel over its non-zero voxels), `zscore`, `minmax`
+            or `none`.
+        spacing: Millimetres per voxel, in the plane for 2D; empty: the image's own.
+        size: Voxels that the network sees at once; smaller images are padded, larger ones covered by windows. Empty:
+            the whole image.
+        orientation: Axis codes such as RAS; empty: the image's own.
+        axis: Array axis (in that orientation) along which a 2D network's slices lie.
+    """
+
+    normalise: str = "zscore-nonzero"
+    spacing: tuple[float, ...] = ()
+    size: tuple[int, ...] = ()
+    orientation: str = ""
+    axis: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the words and numbers."""
+        _one_of("preprocessing.normalise", self.normalise, NORMALISATIONS)
+        if any(s <= 0 for s in (*self.spacing, *self.size)):
+            raise ValueError(
+                f"spacing and size must be positive; got {self.spacing} and {self.size}"
+            )
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Preprocessing:
+        """From a TOML table, whose lists become tuples."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become a label: the class with the largest log-probability plus offset."""
+
+    kind: str = "argmax"
+    offsets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the word."""
+        _one_of("decision.kind", self.kind, ("argmax", "tuned", "adjusted"))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A target: which cases, which channels, which classes, which voxels count.
+
+    Args:
+        name: Short name.
+        classes: Class names, background first.
+        channels: Channel names, in the order of `Case.images`.
+        cases: All labelled cases.
+        labels: Raw label values of each foreground class. Empty: 1, 2, ... in order.
+        background: Raw label values that are background; a value that is declared nowhere is an error.
+        ignore: Raw values of voxels that never count.
+        region: `all`, or `nonzero`: voxels where every channel is 0 do not count.
+        slices: Which slices count for scoring and training.
+        test: Ids of the cases that are kept for evaluation.
+        training: Preprocessing for sources that are made from this task.
+        root: Data folder, for the record.
+        layout: How the files under root lie, for the record.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    cases: tuple[Case, ...]
+    labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    background: tuple[int, ...] = (0,)
+    ignore: tuple[int, ...] = ()
+    region: str = "all"
+    slices: Slices = field(default_factory=Slices)
+    test: tuple[str, ...] = ()
+    training: Preprocessing = field(default_factory=Preprocessing)
+    root: str = ""
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that names are unique and agree."""
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"classes must name background and at least one more; got {list(self.classes)}"
+            )
+        _one_of("region", self.region, ("all", "nonzero"))
+        labels = dict(self.labels) or {name: (k + 1,) for k, name in enumerate(self.classes[1:])}
+        if set(labels) != set(self.classes[1:]):
+            raise ValueError(
+                f"labels must have raw values for {list(self.classes[1:])}; got them for {sorted(labels)}"
+            )
+        object.__setattr__(self, "labels", labels)
+        ids = {case.id for case in self.cases}
+        if unknown := sorted(set(self.test) - ids):
+            raise ValueError(f"split.test names cases that do not exist: {', '.join(unknown)}")
+        for case in self.cases:
+            if len(case.images) != len(self.channels):
+                raise ValueError(
+                    f"case {case.id} must have one image per channel {list(self.channels)}; got {len(case.images)}"
+                )
+
+    def split(self, part: str) -> tuple[Case, ...]:
+        """Cases of `train`, `test` or `all`.
+
+        Raises:
+            ValueError: if that part has no case.
+        """
+        _one_of("split", part, ("train", "test", "all"))
+        chosen = tuple(
+            c for c in self.cases if part == "all" or (c.id in self.test) == (part == "test")
+        )
+        if not chosen:
+            raise ValueError(
+                f"task {self.name} has no {part} case; look at [split] of its file and at {self.root}"
+            )
+        return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A pretrained segmentation model and what it expects.
+
+    Args:
+        name: Short name.
+        network: Maps images (B, C, *S) to logits or probabilities (B, Z, *S).
+        classes: Source class names, background first.
+        channels: Channel names that the network wants, in order.
+        labels: Raw value that each foreground class is written as; empty: 1, 2, ... in order.
+        activation: What turns outputs into probabilities: `softmax`, `sigmoid` (one channel, or overwriting ones),
+            `regions` (nested, outermost first) or `none`.
+        spatial_dims: 2 or 3.
+        preprocessing: What the network was trained with.
+        encoder: Regular expression on parameter names: the part that fine-tuning freezes.
+        decision: How probabilities become labels.
+        licence: SPDX name, or empty.
+        trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
+        architecture: The `[network]` table of a native source.
+    """
+
+    name: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    activation: str = "softmax"
+    spatial_dims: int = 2
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    encoder: str = r"^encoder\."
+    decision: Decision = field(default_factory=Decision)
+    licence: str = ""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("spatial_dims", self.spatial_dims, (2, 3))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
+
+        Raises:
+            ValueError: if channels or dimensions are not those of the source, or the prediction has NaN.
+        """
+        import torch
+
+        if images.ndim != self.spatial_dims + 2 or images.shape[1] != len(self.channels):
+            raise ValueError(
+                f"source {self.name} wants images (B, {len(self.channels)}, *S) with {self.spatial_dims} spatial "
+                f"dimensions for channels {list(self.channels)}; got {tuple(images.shape)}"
+            )
+        with _evaluating(self.network), torch.inference_mode():
+            outputs = self.network(images)
+        probabilities = activate(outputs.float(), self.activation)
+        if probabilities.shape[1] != len(self.classes):
+            raise ValueError(
+                f"source {self.name} declares {len(self.classes)} classes; its network gives {probabilities.shape[1]}"
+            )
+        if not bool(torch.isfinite(probabilities).all()):
+            raise ValueError(
+                f"source {self.name} predicts NaN; check its weights and the intensities it expects"
+            )
+        return probabilities
+
+
+def activate(outputs: Tensor, activation: str) -> Tensor:
+    """Probabilities (B, Z, *S) that sum to 1, from raw outputs.
+
+    `sigmoid`, one channel p: (1-p, p); several: class k = p_k prod_{j>k} (1-p_j), background prod (1-p_j).
+    `regions`: nested, outermost first: p_k <- min(p_k, p_{k-1}); class k = p_k - p_{k+1}; background 1 - p_1.
+    """
+    import torch
+
+    if activation == "softmax":
+        return outputs.softmax(1)
+    if activation == "none":
+        return outputs
+    p = outputs.sigmoid()
+    if activation == "regions":
+        p = torch.cummin(p, 1).values
+        inner = torch.cat([p[:, 1:], torch.zeros_like(p[:, :1])], 1)
+        return torch.cat([1 - p[:, :1], p - inner], 1)
+    free = torch.flip(torch.cumprod(torch.flip(1 - p, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
+    later = torch.cat([free[:, 1:], torch.ones_like(p[:, :1])], 1)
+    return torch.cat([free[:, :1], p * later], 1)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Table of a TOML file of format 1.
+
+    Raises:
+        ValueError: if the file is missing, no TOML, or of another format; names file and remedy.
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path}: is no readable TOML file ({error})") from None
+    if table.get("format") != 1:
+        raise ValueError(
+            f"{path}: format must be 1; got {table.get('format')!r}. Write 'format = 1' at the top"
+        )
+    return table
+
+
+def held_out(
+    cases: Sequence[Case], *, fold: tuple[int, int] | None = None, seed: int = 0
+) -> tuple[str, ...]:
+    """Ids of the test cases: 30 % (at least 2 cases) by a seeded hash of the group, or fold k of n.
+
+    The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
+    """
+    groups = sorted({c.group or c.id for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
+    if fold is not None:
+        number, folds = fold
+        if not 0 <= number < folds <= len(groups):
+            raise ValueError(
+                f"fold must be k/n with 0 <= k < n <= {len(groups)} groups; got {number}/{folds}"
+            )
+        chosen = set(groups[number::folds])
+        return tuple(c.id for c in cases if (c.group or c.id) in chosen)
+    test: list[str] = []
+    for group in groups[:-1]:
+        if len(test) >= max(2, round(0.3 * len(cases))):
+            break
+        test += [c.id for c in cases if (c.group or c.id) == group]
+    return tuple(c.id for c in cases if c.id in test)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the mode of each module as before outside."""
+    training = [m for m in network.modules() if m.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")

@@ -1,0 +1,222 @@
+"""Pixel-level LEEP: the joint table of target and source classes, and what follows from it.
+
+The paper is Duan et al., "Transfer Risk Map" (ICASSP 2025, arXiv 2502.02340), eq. 2-4; LEEP is Nguyen et al. (ICML 2020,
+arXiv 2002.12462). Products are formed in the dtype of the probabilities over short runs of pixels; totals are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RUN = 131_072
+"""Probabilities that are worked on at once: small enough for the processor's cache, large enough for BLAS."""
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """Soft co-occurrence counts of target label and source class; a sum, so joints of disjoint pixels add.
+
+    Args:
+        counts: J_yz = sum over pixels of 1[y_p = y] theta_pz, (Y, Z), non-negative; kept in float64.
+
+    >>> theta = torch.tensor([[[0.75, 0.25], [0.25, 0.75]]])     # (1, Z=2, S=2)
+    >>> Joint.of(theta, torch.tensor([[0, 1]]), 2).counts
+    tensor([[0.7500, 0.2500],
+            [0.2500, 0.7500]], dtype=torch.float64)
+    """
+
+    counts: Tensor
+
+    def __post_init__(self) -> None:
+        """Keep the counts in float64.
+
+        Raises:
+            ValueError: if the counts are no table, or negative, or not finite (NaN in the probabilities).
+        """
+        counts = torch.as_tensor(self.counts)
+        if counts.ndim != 2:
+            raise ValueError(f"counts must be (Y, Z); got shape {tuple(counts.shape)}")
+        if not bool(torch.isfinite(counts).all()) or bool((counts < -1e-6).any()):
+            raise ValueError(
+                "counts must be finite and not negative; check the probabilities for NaN"
+            )
+        object.__setattr__(self, "counts", counts.to(torch.float64).clamp(min=0))
+
+    @classmethod
+    def of(cls, probabilities: Tensor, labels: Tensor, num_classes: int) -> Joint:
+        """Joint of a batch: probabilities (B, Z, *S), labels (B, *S) in [0, num_classes) or -1 where ignored."""
+        check_batch(probabilities, labels, num_classes)
+        totals = probabilities.new_zeros((num_classes, probabilities.shape[1]), dtype=torch.float64)
+        for theta, hot, _ in _runs(probabilities, labels, num_classes):
+            totals += hot @ theta.T
+        return cls(totals)
+
+    @property
+    def num_pixels(self) -> float:
+        """Mass of the table: the number of pixels that were counted, up to rounding."""
+        return float(self.counts.sum())
+
+    @property
+    def conditional(self) -> Tensor:
+        """P(y|z) = J_yz / J_z, (Y, Z) float64; a source class without mass has a column of zeros (eq. 3)."""
+        mass = self.counts.sum(0)
+        return self.counts / torch.where(mass > 0, mass, 1.0)
+
+    @property
+    def smoothed(self) -> Tensor:
+        """P(y|z) with one pseudo-pixel per source class, (J_yz + 1/Y) / (J_z + 1): for pixels it has not seen."""
+        return (self.counts + 1 / len(self.counts)) / (self.counts.sum(0) + 1)
+
+    def __add__(self, other: Joint) -> Joint:
+        """Joint of the pixels of both."""
+        return Joint(self.counts + other.counts)
+
+    def __sub__(self, other: Joint) -> Joint:
+        """Joint without the pixels of the other: a total minus one case leaves that case out."""
+        return Joint(self.counts - other.counts)
+
+
+def expected_prediction(probabilities: Tensor, conditional: Tensor) -> Tensor:
+    """Expected empirical predictor: a distribution over target classes for each pixel, (B, Y, *S).
+
+    Args:
+        probabilities: Source-class probabilities (B, Z, *S).
+        conditional: P(y|z), (Y, Z): `Joint.conditional`, or `Joint.smoothed` for pixels that the joint has not seen.
+    """
+    table = conditional.to(probabilities.dtype)
+    return torch.matmul(table, probabilities.flatten(2)).unflatten(2, probabilities.shape[2:])
+
+
+def log_expected_prediction(
+    probabilities: Tensor, labels: Tensor, joint: Joint, *, smoothed: bool = False
+) -> Tensor:
+    """Log-probability of each pixel's label under the expected empirical predictor.
+
+    Args:
+        probabilities: Source-class probabilities (B, Z, *S), summing to 1 over Z.
+        labels: Target labels (B, *S), integers in [0, Y), -1 where ignored.
+        joint: Label statistics of the target task, (Y, Z).
+        smoothed: Use `Joint.smoothed`, for pixels that the joint has not seen; else -inf is possible there.
+
+    Returns:
+        Transferability (B, *S) in nats, at most 0, NaN where ignored; eq. 4 of the paper. The dtype is that of the
+        probabilities: float32 gives 1e-5 nats, float64 gives 1e-9.
+
+    >>> theta = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])     # (1, Z=2, S=2)
+    >>> labels = torch.tensor([[1, 0]])
+    >>> log_expected_prediction(theta, labels, Joint.of(theta, labels, 2))
+    tensor([[0., 0.]])
+    """
+    num_classes = len(joint.counts)
+    check_batch(probabilities, labels, num_classes)
+    if probabilities.shape[1] != joint.counts.shape[1]:
+        raise ValueError(
+            f"joint must have one column per source class; got {joint.counts.shape[1]} columns "
+            f"for probabilities with {probabilities.shape[1]} classes"
+        )
+    table = (joint.smoothed if smoothed else joint.conditional).to(probabilities.dtype)
+    result = probabilities.new_empty((len(labels), labels[0].numel()))
+    for theta, hot, (image, pixels) in _runs(probabilities, labels, num_classes):
+        likelihood = (table @ theta).mul_(hot).sum(0)
+        torch.log(likelihood, out=result[image, pixels])
+    ignored = (labels < 0).flatten(1)
+    return result.clamp_(max=0).masked_fill_(ignored, torch.nan).reshape(labels.shape)
+
+
+def leep(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
+    """LEEP in nats: the mean over valid pixels of the transferability on the batch's own joint.
+
+    Args:
+        probabilities: Source-class probabilities (B, Z, *S).
+        labels: Target labels (B, *S), -1 where ignored.
+        num_classes: Number of target classes Y.
+
+    Returns:
+        A score between -H(Y) (an uninformative source) and 0 (a perfect one).
+
+    >>> theta = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]])
+    >>> round(leep(theta, torch.tensor([[0, 1]]), 2), 4)     # uninformative: -log 2
+    -0.6931
+    """
+    joint = Joint.of(probabilities, labels, num_classes)
+    values = log_expected_prediction(probabilities, labels, joint)
+    return float(values.nansum(dtype=torch.float64)) / max(int((labels >= 0).sum()), 1)
+
+
+def nce(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
+    """Negative conditional entropy -H(Y|Z) in nats, Z the source's most probable class (Tran et al., ICCV 2019)."""
+    check_batch(probabilities, labels, num_classes)
+    counts = hard_counts(probabilities, labels, num_classes)
+    return float(torch.xlogy(counts, Joint(counts).conditional).sum() / counts.sum().clamp(min=1))
+
+
+def hard_counts(probabilities: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Pixels by target class and most probable source class, (Y, Z) float64."""
+    sources = probabilities.shape[1]
+    valid = labels >= 0
+    pairs = labels[valid].long() * sources + probabilities.argmax(1)[valid]
+    counts = torch.bincount(pairs, minlength=num_classes * sources)
+    return counts.reshape(num_classes, sources).to(torch.float64)
+
+
+def label_entropy(counts: Tensor) -> float:
+    """Entropy H(Y) in nats of class counts (Y,): minus the score of an uninformative source."""
+    shares = counts.to(torch.float64) / counts.sum().clamp(min=1)
+    return float(torch.special.entr(shares).sum())
+
+
+def likelihood_table(probabilities: Tensor, labels: Tensor, joint: Joint) -> Tensor:
+    """G_yz = sum over pixels with label y of theta_pz / EEP_p(y), (Y, Z) float64: the gradient table of the intervals."""
+    num_classes = len(joint.counts)
+    table = joint.conditional.to(probabilities.dtype)
+    totals = torch.zeros_like(joint.counts)
+    for theta, hot, _ in _runs(probabilities, labels, num_classes):
+        likelihood = (table @ theta).mul_(hot).sum(0)
+        totals += (hot / torch.where(likelihood > 0, likelihood, 1.0)) @ theta.T
+    return totals
+
+
+def check_batch(probabilities: Tensor, labels: Tensor, num_classes: int) -> None:
+    """Check what comes from outside.
+
+    Raises:
+        TypeError: if the probabilities are no floating-point numbers or the labels no integers.
+        ValueError: if shapes disagree, or a label is outside [-1, num_classes).
+    """
+    if not probabilities.is_floating_point():
+        raise TypeError(f"probabilities must be floating point; got {probabilities.dtype}")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers; got {labels.dtype}")
+    if probabilities.ndim < 3 or (len(probabilities), *probabilities.shape[2:]) != tuple(
+        labels.shape
+    ):
+        raise ValueError(
+            "labels must be (B, *S) for probabilities (B, Z, *S); "
+            f"got {tuple(labels.shape)} for {tuple(probabilities.shape)}"
+        )
+    if labels.numel():
+        low, high = (int(v) for v in labels.aminmax())
+        if low < -1 or high >= num_classes:
+            raise ValueError(
+                f"labels must be in [-1, {num_classes}); got values from {low} to {high}"
+            )
+
+
+def _runs(
+    probabilities: Tensor, labels: Tensor, num_classes: int
+) -> Iterator[tuple[Tensor, Tensor, tuple[int, slice]]]:
+    """Runs of pixels: probabilities (Z, n), one-hot labels (Y, n) that are all 0 where ignored, and their place."""
+    theta, flat = probabilities.flatten(2), labels.flatten(1)
+    classes = torch.arange(num_classes, dtype=theta.dtype, device=theta.device)[:, None]
+    step = max(RUN // theta.shape[1], 4096)
+    for image in range(len(flat)):
+        for start in range(0, flat.shape[1], step):
+            pixels = slice(start, start + step)
+            run = flat[image, pixels].to(theta.dtype)
+            hot = torch.empty((num_classes, len(run)), dtype=theta.dtype, device=theta.device)
+            torch.eq(run, classes, out=hot)
+            yield theta[image, :, pixels], hot, (image, pixels)

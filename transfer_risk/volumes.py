@@ -1,0 +1,300 @@
+"""NIfTI in and out, geometry checks, and the way from an image's own grid to what a network sees, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel import orientations
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from transfer_risk.files import written
+from transfer_risk.tasks import Case, Preprocessing, Slices, Task
+
+Array = NDArray[Any]
+SPACING_TOLERANCE = 1e-3  # mm
+DIRECTION_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One examination on its own grid.
+
+    Args:
+        image: Channels (C, X, Y, Z) float32.
+        affine: Voxel to world, (4, 4), millimetres.
+        labels: Classes (X, Y, Z), -1 where a voxel does not count; None without a label file.
+    """
+
+    image: Array
+    affine: Array
+    labels: Array | None = None
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Millimetres per voxel along each array axis."""
+        return tuple(float(s) for s in nib.affines.voxel_sizes(self.affine))
+
+
+def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
+    """Images and labels of a case; voxels outside the task's region (and slices, unless `every_slice`) are -1.
+
+    Raises:
+        ValueError: naming the file, if it is missing or damaged, if geometry disagrees, if an image has NaN, or if a
+            raw label value is not in the task's label map.
+    """
+    volume = read_images(case.images)
+    if case.label is None:
+        return volume
+    raw, affine = _load(case.label)
+    same_geometry(
+        case.images[0], volume.image.shape[1:], volume.affine, case.label, raw.shape, affine
+    )
+    labels = encode_labels(raw, task, case.label)
+    if task.region == "nonzero":
+        labels[~(volume.image != 0).any(0)] = -1
+    if not every_slice:
+        keep = selected_slices(volume.image, labels, task.slices)
+        np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
+    return Volume(volume.image, volume.affine, labels)
+
+
+def read_images(paths: tuple[str, ...]) -> Volume:
+    """Channels of one examination, one file each, all on one grid."""
+    first, affine = _load(paths[0])
+    channels = [first]
+    for path in paths[1:]:
+        data, other = _load(path)
+        same_geometry(paths[0], first.shape, affine, path, data.shape, other)
+        channels.append(data)
+    image = np.stack([c.astype(np.float32) for c in channels])
+    for path, channel in zip(paths, image, strict=True):
+        if not np.isfinite(channel).all():
+            raise ValueError(
+                f"{path}: has NaN or infinite intensities; repair the image (for example set them to 0)"
+            )
+    return Volume(image, affine)
+
+
+def encode_labels(raw: Array, task: Task, path: str) -> Array:
+    """Classes (int16) of raw label values; -1 where the task ignores the value.
+
+    Raises:
+        ValueError: listing values with their counts that are neither declared nor background.
+    """
+    values, counts = np.unique(raw, return_counts=True)
+    known = dict.fromkeys(task.background, 0) | dict.fromkeys(task.ignore, -1)
+    for number, name in enumerate(task.classes[1:], start=1):
+        known |= dict.fromkeys(task.labels[name], number)
+    strange = [f"{v:g} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known]
+    if strange:
+        raise ValueError(
+            f"{path}: has label values outside the label map: {', '.join(strange[:8])}; "
+            "declare them in [labels], background or ignore of the task"
+        )
+    table = np.array([known[v] for v in values], dtype=np.int16)
+    return np.asarray(table[np.searchsorted(values, raw)])
+
+
+def selected_slices(image: Array, labels: Array, slices: Slices) -> Array:
+    """Which slices along the axis count, (n,) bool."""
+    if slices.select == "all":
+        return np.ones(labels.shape[slices.axis], dtype=bool)
+    mask = labels > 0 if slices.select == "foreground" else (image != 0).any(0)
+    others = tuple(a for a in range(3) if a != slices.axis)
+    return np.asarray(mask.any(axis=others))
+
+
+def same_geometry(
+    path: str, shape: Any, affine: Array, other_path: str, other_shape: Any, other: Array
+) -> None:
+    """Raise ValueError where two files do not lie on one grid (1e-3 mm, 1e-4 in direction)."""
+    if tuple(shape) != tuple(other_shape):
+        raise ValueError(
+            f"{other_path}: has shape {tuple(other_shape)}, {path} has {tuple(shape)}; resample one to the other's grid"
+        )
+    scale, other_scale = nib.affines.voxel_sizes(affine), nib.affines.voxel_sizes(other)
+    if np.abs(scale - other_scale).max() > SPACING_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them"
+        )
+    if np.abs(affine[:3, :3] / scale - other[:3, :3] / other_scale).max() > DIRECTION_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has other axis directions than {path}; resample one to the other's grid"
+        )
+    if np.abs(affine[:3, 3] - other[:3, 3]).max() > SPACING_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has its origin at {other[:3, 3]}, {path} at {affine[:3, 3]} mm; resample one"
+        )
+
+
+def write(
+    path: str | Path, data: Array, affine: Array, *, note: str = "", scaled: float | None = None
+) -> None:
+    """Write a NIfTI file atomically.
+
+    Args:
+        path: Ends in .nii.gz or .nii.
+        data: (X, Y, Z) or (X, Y, Z, Z').
+        affine: (4, 4).
+        note: Header description, at most 79 characters.
+        scaled: Store float data as int16 with this step; None keeps the dtype.
+    """
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header["descrip"] = note.encode()[:79]
+    if scaled is None:
+        image = nib.Nifti1Image(data, affine, header, dtype=data.dtype)
+    else:
+        image = nib.Nifti1Image(np.round(data / scaled).astype(np.int16), affine, header)
+        image.header.set_slope_inter(scaled, 0)
+    with written(path) as temporary:
+        nib.save(image, temporary)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The way from an image's grid to a source's, in plain steps that `back` undoes."""
+
+    orientation: Array
+    axis: int | None
+    shape: tuple[int, ...]
+    resized: tuple[int, ...]
+
+    @classmethod
+    def of(cls, volume: Volume, preprocessing: Preprocessing, spatial_dims: int) -> Grid:
+        """Steps for one volume."""
+        native = orientations.io_orientation(volume.affine)
+        wanted = (
+            orientations.axcodes2ornt(preprocessing.orientation)
+            if preprocessing.orientation
+            else native
+        )
+        change = orientations.ornt_transform(native, wanted)
+        order = np.argsort(change[:, 0])
+        shape = [volume.image.shape[1:][i] for i in order]
+        spacing = [volume.spacing[i] for i in order]
+        axis = preprocessing.axis if spatial_dims == 2 else None
+        if axis is not None:
+            shape.pop(axis), spacing.pop(axis)
+        goal = preprocessing.spacing or tuple(spacing)
+        if len(goal) != len(shape):
+            raise ValueError(
+                f"preprocessing.spacing must have {len(shape)} numbers; got {len(goal)}"
+            )
+        resized = tuple(
+            max(1, round(n * s / g)) for n, s, g in zip(shape, spacing, goal, strict=True)
+        )
+        return cls(change, axis, tuple(shape), resized)
+
+    def images(self, image: Array) -> Tensor:
+        """Channels (C, X, Y, Z) as a batch: slices (N, C, h, w) in 2D, (1, C, x, y, z) in 3D."""
+        return self._resize(self._forth(image), self.resized)
+
+    def labels(self, labels: Array) -> Tensor:
+        """Labels (X, Y, Z) as a batch (N, h, w) or (1, x, y, z), nearest neighbour."""
+        batch = self._forth(labels[None].astype(np.float32))
+        if self.resized != self.shape:
+            batch = functional.interpolate(batch, self.resized, mode="nearest-exact")
+        return batch[:, 0].to(torch.int64)
+
+    def slice_mask(self, keep: Array) -> Tensor:
+        """Which members of the batch hold a voxel of the mask (X, Y, Z)."""
+        return self._forth(keep[None].astype(np.float32)).flatten(1).any(1)
+
+    def back(self, batch: Tensor) -> Array:
+        """Probabilities of a batch (N, Z, ...) on the image's own grid (Z, X, Y, Z'), renormalised."""
+        if self.resized != self.shape:
+            batch = self._resize(batch, self.shape)
+            batch = batch / batch.sum(1, keepdim=True)
+        volume = batch.numpy()
+        volume = volume[0] if self.axis is None else np.moveaxis(volume, 0, self.axis + 1)
+        return _reorient(volume, _inverse(self.orientation))
+
+    def _forth(self, data: Array) -> Tensor:
+        turned = _reorient(data, self.orientation)
+        batch = turned[None] if self.axis is None else np.moveaxis(turned, self.axis + 1, 0)
+        return torch.from_numpy(np.ascontiguousarray(batch))
+
+    @staticmethod
+    def _resize(batch: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if tuple(batch.shape[2:]) == shape:
+            return batch
+        if len(shape) == 2:
+            return functional.interpolate(batch, shape, mode="bilinear", antialias=True)
+        return functional.interpolate(batch, shape, mode="trilinear")
+
+
+def normalised(image: Array, how: str) -> Array:
+    """Channels (C, *S) as a network wants them; zscore-nonzero leaves zeros at 0."""
+    return np.stack([_NORMALISE[how](channel) for channel in image.astype(np.float32)])
+
+
+def _zscore(channel: Array) -> Array:
+    return np.asarray((channel - channel.mean()) / max(float(channel.std()), 1e-8))
+
+
+def _zscore_nonzero(channel: Array) -> Array:
+    mask = channel != 0
+    result = np.zeros_like(channel)
+    if mask.any():
+        result[mask] = _zscore(channel[mask])
+    return result
+
+
+def _minmax(channel: Array) -> Array:
+    return np.asarray((channel - channel.min()) / max(float(np.ptp(channel)), 1e-8))
+
+
+def _unchanged(channel: Array) -> Array:
+    return channel
+
+
+_NORMALISE: dict[str, Callable[[Array], Array]] = {
+    "zscore-nonzero": _zscore_nonzero,
+    "zscore": _zscore,
+    "minmax": _minmax,
+    "none": _unchanged,
+}
+
+
+def _reorient(data: Array, change: Array) -> Array:
+    """Turn the last three axes of (C, X, Y, Z) by a nibabel orientation transform."""
+    return np.moveaxis(orientations.apply_orientation(np.moveaxis(data, 0, -1), change), -1, 0)
+
+
+def _inverse(change: Array) -> Array:
+    """The orientation transform that undoes another."""
+    inverse = np.empty_like(change)
+    inverse[change[:, 0].astype(int)] = np.column_stack([np.arange(3), change[:, 1]])
+    return inverse
+
+
+def _load(path: str) -> tuple[Array, Array]:
+    """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped."""
+    name, _, channel = path.partition("#")  # file#k: channel k of a 4D image
+    try:
+        file = nib.load(name)
+        proxy = file.dataobj  # type: ignore[attr-defined]
+        data = np.asarray(proxy[..., int(channel)] if channel else proxy)
+        affine = np.asarray(file.affine, dtype=np.float64)  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
+        raise ValueError(
+            f"{path}: cannot be read as an image ({error}); copy it again from where it came"
+        ) from None
+    if data.ndim == 4 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim == 2:
+        data = data[..., None]
+    if data.ndim != 3:
+        raise ValueError(f"{path}: must be a 3D image; got shape {data.shape}")
+    return data, affine
