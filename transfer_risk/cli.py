@@ -207,6 +207,20 @@ def pretrain_command(task: str, out: str, **options: Any) -> None:
     )
 
 
+@main.command("demo")
+@click.option("--quick", is_flag=True, help="Smaller images, fewer iterations: under a minute.")
+@click.option(
+    "--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder."
+)
+def demo_command(quick: bool, out: str) -> None:
+    """Rank six small sources on the embedded cohort, write risk maps and a figure."""
+    from transfer_risk.demo import run_demo
+
+    with _status() as progress:
+        text = run_demo(out, quick=quick, progress=progress)
+    click.echo(text, nl=False)
+
+
 def _load_sources(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
     """The sources that load, and a sentence for each that does not."""
     from transfer_risk.adapters import load_source

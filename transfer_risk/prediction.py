@@ -46,7 +46,7 @@ def predict_volume(source: Source, volume: Volume, *, where: Array | None = None
     batch = grid.images(normalised(volume.image, source.preprocessing.normalise))
     wanted = torch.ones(len(batch), dtype=torch.bool) if where is None else grid.slice_mask(where)
     result = torch.zeros((len(batch), len(source.classes), *batch.shape[2:]))
-    for places in wanted.nonzero()[:, 0].split(BATCH):
+    for places in torch.split(wanted.nonzero()[:, 0], BATCH):
         result[places] = predict_images(source, batch[places])
     return grid.back(result)
 
@@ -71,7 +71,7 @@ def predict_images(source: Source, images: Tensor) -> Tensor:
         probabilities = torch.as_tensor(windows)
     else:
         probabilities = source.predict(_channels_last(padded))
-    return probabilities[(..., *crop)]
+    return probabilities[(slice(None), slice(None), *crop)]
 
 
 def pad_to(

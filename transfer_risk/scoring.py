@@ -380,9 +380,9 @@ def _histogram(bins: Tensor, labels: Tensor) -> NDArray[np.float64]:
 
 
 def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
-    return np.bincount(
-        labels[0].numpy(), weights=values[0].numpy().astype(np.float64), minlength=num_classes
-    )
+    weights = values[0].numpy().astype(np.float64)
+    sums = np.bincount(labels[0].numpy(), weights, num_classes)
+    return np.asarray(sums, dtype=np.float64)
 
 
 def _overlap(predicted: Any, labelled: Any) -> tuple[int, int, int]:
@@ -418,12 +418,8 @@ def _case_dice(overlaps: list[dict[int, tuple[int, int, int]]], k: int) -> NDArr
 def _mean_known(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     stacked = np.stack(rows)
     known = ~np.isnan(stacked)
-    return np.divide(
-        np.where(known, stacked, 0).sum(0),
-        known.sum(0),
-        out=np.full(stacked.shape[1], np.nan),
-        where=known.any(0),
-    )
+    sums, empty = np.where(known, stacked, 0).sum(0), np.full(stacked.shape[1], np.nan)
+    return np.asarray(np.divide(sums, known.sum(0), out=empty, where=known.any(0)))
 
 
 def _per_case(

@@ -82,7 +82,10 @@ class Preprocessing:
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Preprocessing:
         """From a TOML table, whose lists become tuples."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)

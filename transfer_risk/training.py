@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from nibabel.filebasedimages import ImageFileError
 from torch import Tensor
 
 from transfer_risk.losses import soft_dice_loss, vanilla_loss
@@ -48,11 +49,12 @@ class SliceStore:
                 count += len(batch)
             if not count:
                 raise ValueError(f"task {task.name}: selects no training slice; look at [slices]")
-            images.flush(), labels.flush()
+            images.flush()
+            labels.flush()
             shape = (count, len(task.channels), *size)
             return cls(
-                np.memmap(images, np.float32, "r", shape=shape),  # type: ignore[call-overload]
-                np.memmap(labels, np.int16, "r", shape=(count, *size)),  # type: ignore[call-overload]
+                np.memmap(images, np.float32, "r", shape=shape),
+                np.memmap(labels, np.int16, "r", shape=(count, *size)),
             )
 
     def __len__(self) -> int:
@@ -72,11 +74,11 @@ def common_size(cases: Sequence[Case], preprocessing: Preprocessing) -> tuple[in
     for case in cases:
         try:
             header = nib.load(case.images[0].partition("#")[0])
-        except (OSError, nib.filebasedimages.ImageFileError) as error:
+        except (OSError, ImageFileError) as error:
             raise ValueError(f"{case.images[0]}: cannot be read as an image ({error})") from None
-        shape = (1, *header.shape[:3])  # type: ignore[attr-defined]
+        shape = (1, *header.shape[:3])
         empty = np.broadcast_to(np.float32(0), shape)
-        sizes.append(Grid.of(Volume(empty, header.affine), preprocessing, 2).resized)  # type: ignore[attr-defined]
+        sizes.append(Grid.of(Volume(empty, header.affine), preprocessing, 2).resized)
     return tuple(max(column) for column in zip(*sizes, strict=True))
 
 
@@ -95,7 +97,7 @@ def training_slices(
     crop = tuple(
         slice((n - s) // 2, (n - s) // 2 + s) for n, s in zip(images.shape[2:], size, strict=True)
     )
-    return images[(..., *crop)], labels[(..., *crop)]
+    return images[(slice(None), slice(None), *crop)], labels[(slice(None), *crop)]
 
 
 def pretrain(
@@ -186,7 +188,7 @@ def pretrain(
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:
     """The task's, with the slice axis and the orientation of the first case filled in."""
-    affine = nib.load(cases[0].images[0].partition("#")[0]).affine  # type: ignore[attr-defined]
+    affine = nib.load(cases[0].images[0].partition("#")[0]).affine
     codes = "".join(str(c) for c in nib.aff2axcodes(affine))
     given = task.training
     return replace(given, orientation=given.orientation or codes, axis=task.slices.axis)

@@ -88,7 +88,8 @@ def expected_prediction(probabilities: Tensor, conditional: Tensor) -> Tensor:
         conditional: P(y|z), (Y, Z): `Joint.conditional`, or `Joint.smoothed` for pixels that the joint has not seen.
     """
     table = conditional.to(probabilities.dtype)
-    return torch.matmul(table, probabilities.flatten(2)).unflatten(2, probabilities.shape[2:])
+    shape = (len(probabilities), len(table), *probabilities.shape[2:])
+    return torch.matmul(table, probabilities.flatten(2)).reshape(shape)
 
 
 def log_expected_prediction(

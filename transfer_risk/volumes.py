@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel import orientations
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -40,7 +41,7 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, ...]:
         """Millimetres per voxel along each array axis."""
-        return tuple(float(s) for s in nib.affines.voxel_sizes(self.affine))
+        return tuple(float(s) for s in voxel_sizes(self.affine))
 
 
 def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
@@ -120,7 +121,7 @@ def same_geometry(
         raise ValueError(
             f"{other_path}: has shape {tuple(other_shape)}, {path} has {tuple(shape)}; resample one to the other's grid"
         )
-    scale, other_scale = nib.affines.voxel_sizes(affine), nib.affines.voxel_sizes(other)
+    scale, other_scale = voxel_sizes(affine), voxel_sizes(other)
     if np.abs(scale - other_scale).max() > SPACING_TOLERANCE:
         raise ValueError(
             f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them"
@@ -282,9 +283,9 @@ def _load(path: str) -> tuple[Array, Array]:
     name, _, channel = path.partition("#")  # file#k: channel k of a 4D image
     try:
         file = nib.load(name)
-        proxy = file.dataobj  # type: ignore[attr-defined]
+        proxy = file.dataobj
         data = np.asarray(proxy[..., int(channel)] if channel else proxy)
-        affine = np.asarray(file.affine, dtype=np.float64)  # type: ignore[attr-defined]
+        affine = np.asarray(file.affine, dtype=np.float64)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file

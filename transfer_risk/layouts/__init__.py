@@ -49,7 +49,7 @@ def read_dataset(root: Path, layout: str | None = None) -> Dataset:
         raise ValueError(
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
         )
-    dataset = LAYOUTS[name].read_dataset(root)
+    dataset: Dataset = LAYOUTS[name].read_dataset(root)
     if not dataset.cases:
         raise ValueError(f"{root}: holds no labelled case in the layout {name}")
     return dataset

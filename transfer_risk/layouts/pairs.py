@@ -42,5 +42,5 @@ def _values(labels: dict[str, Path]) -> list[int]:
 
     found: set[int] = set()
     for path in labels.values():
-        found |= {int(v) for v in np.unique(np.asarray(nib.load(path).dataobj))}  # type: ignore[attr-defined]
+        found |= {int(v) for v in np.unique(np.asarray(nib.load(path).dataobj))}
     return sorted(found - {0})

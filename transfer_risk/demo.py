@@ -1,0 +1,109 @@
+"""The first look: the whole way from data to ranking, maps and a figure, on the embedded cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transfer_risk.adapters import save_source
+from transfer_risk.files import written
+from transfer_risk.layouts import load_task, write_tasks
+from transfer_risk.phantom import load_template, write_tissue_cohort
+from transfer_risk.ranking import Ranking, rank_sources
+from transfer_risk.reports import ranking_text, write_ranking
+from transfer_risk.riskmap import RiskMap
+from transfer_risk.scoring import risk_maps, write_maps
+from transfer_risk.tasks import Source, Task
+from transfer_risk.training import pretrain
+from transfer_risk.volumes import read
+
+TARGET = "target-gm-t1"
+
+
+def run_demo(
+    out: str | Path, *, quick: bool = False, progress: Callable[[str], None] | None = None
+) -> str:
+    """Write cohorts, pretrain six sources, rank them for grey matter on T1, write maps and a figure; the report.
+
+    The sources come from other pseudo-subjects and another scanner than the target. All anatomy is deformed from one
+    template: the numbers show how the tool works, not how patients behave.
+
+    Raises:
+        ValueError: if `out` holds something already.
+    """
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: is not empty; remove it or choose another --out")
+    tell = progress or (lambda _: None)
+    tell("writing two cohorts of pseudo-subjects")
+    template = load_template(spacing=3.0 if quick else 2.0)
+    cases = 6 if quick else 10
+    for name, seed, institution in (("Dataset001_Source", 1, 1), ("Dataset002_Target", 0, 0)):
+        write_tissue_cohort(
+            folder / "data",
+            cases=cases,
+            seed=seed,
+            template=template,
+            institution=institution,
+            name=name,
+            prefix=name[-6:].lower(),
+        )
+    tasks = [
+        load_task(path) for path in write_tasks(folder / "data", folder / "tasks", binary=True)
+    ]
+    sources = []
+    for task in (t for t in tasks if t.name.startswith("source")):
+        tell(f"pretraining {task.name}")
+        iterations = 120 if quick else 400
+        sources.append(
+            pretrain(task, width=8, depth=4, iterations=iterations, licence="Apache-2.0")
+        )
+        save_source(sources[-1], folder / "sources" / task.name)
+    target = next(t for t in tasks if t.name == TARGET)
+    ranking = rank_sources(sources, target, progress=progress)
+    write_ranking(ranking, folder / "ranking")
+    ordered = [next(s for s in sources if s.name == score.source) for score in ranking.scores]
+    write_maps(ordered[0], target, folder / "maps", progress=progress)
+    _draw(ranking, ordered, target, folder / "figure.png")
+    return ranking_text(ranking, "table") + _advice(folder, ordered[0])
+
+
+def _draw(ranking: Ranking, ordered: Sequence[Source], target: Task, path: Path) -> None:
+    """The ranking beside risk maps of the best and the worst source on one case and one span."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from transfer_risk.plotting import plot_ranking, plot_risk, riskiest_slice
+
+    best = risk_maps(ordered[0], target)
+    worst = risk_maps(ordered[-1], target)
+    case = next(c for c in target.split("test") if c.id in best)
+    volume = read(case, target)
+    span = best[case.id].span | worst[case.id].span
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, width_ratios=[1.5, 1, 1.25])
+    plot_ranking(ranking, ax=axes[0])
+    index = riskiest_slice(best[case.id].risk[0].numpy())
+    for ax, source, maps in ((axes[1], ordered[0], best), (axes[2], ordered[-1], worst)):
+        shown = RiskMap(maps[case.id].transferability, span)
+        plot_risk(
+            shown,
+            ax=ax,
+            image=volume.image[0],
+            labels=volume.labels,
+            index=index,
+            colour_bar=source is ordered[-1],
+        )
+        ax.set_title(f"{source.name}\n{case.id}, slice {index}", fontsize=9)
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _advice(folder: Path, best: Source) -> str:
+    return (
+        f"\nStart from {best.name}. Look at {folder}/figure.png and the maps in {folder}/maps.\n"
+        "All anatomy here is deformed from one template; it replaces no patients. On your own data:\n"
+        "  transfer-risk tasks YOUR_DATA --out tasks\n"
+        "  transfer-risk score tasks/NAME.toml SOURCE...\n"
+    )
