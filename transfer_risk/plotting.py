@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from transfer_risk.riskmap import RiskMap
 
@@ -26,7 +28,9 @@ def plot_risk(
     axis: int = 2,
     colour_bar: bool = True,
 ) -> Axes:
-    """Risk over grey anatomy, target contour on top, colours always from 1 to the base so that panels compare.
+    """Risk over grey anatomy (opaque where high), with the contour of the target.
+
+    Colours always run from 1 to the base, so that panels compare.
 
     Args:
         risk_map: 2D (1, X, Y) or 3D (1, X, Y, Z), first axis pointing right, second to the front (RAS).
@@ -41,24 +45,31 @@ def plot_risk(
     risk = risk_map.risk[0].numpy()
     if risk.ndim == 3 and index is None:
         index = riskiest_slice(risk, axis=axis)
-    risk, grey, target = (_slice(a, axis, index) for a in (risk, image, labels))
+    layers = [_slice(a, axis, index) for a in (risk, image, labels)]
+    opacity: Any = 1.0
+    if image is not None:
+        box = _box(layers[1] != 0)
+        layers = [None if a is None else a[box] for a in layers]
+    risk, grey, target = layers
     if grey is not None:
         ax.imshow(grey.T, cmap="gray", origin="lower", interpolation="nearest")
-    layer = np.ma.masked_less_equal(risk, 0 if grey is None else 1.05)
-    shown = ax.imshow(
-        layer.T,
+        share = (risk - 1).clip(0) / max(risk_map.base - 1, 1e-6)
+        opacity = (0.85 * np.sqrt(share)).T
+    ax.imshow(
+        risk.T,
         cmap=COLOURS,
         vmin=1,
         vmax=max(risk_map.base, 1.0),
         origin="lower",
         interpolation="nearest",
-        alpha=1.0 if grey is None else 0.75,
+        alpha=opacity,
     )
     if target is not None and (target > 0).any():
         ax.contour((target > 0).T.astype(float), levels=[0.5], colors="#4fd1ff", linewidths=0.7)
     ax.set_axis_off()
     if colour_bar:
-        ax.figure.colorbar(shown, ax=ax, label="risk", shrink=0.8)
+        colours = ScalarMappable(Normalize(1, max(risk_map.base, 1.0)), COLOURS)
+        ax.figure.colorbar(colours, ax=ax, label="risk", shrink=0.8)
     return ax
 
 
@@ -102,4 +113,12 @@ def _slice(volume: Any, axis: int, index: int | None) -> Any:
     if volume is None:
         return None
     array = np.asarray(volume)
-    return array if array.ndim == 2 else np.take(array, index, axis=axis)
+    return array if index is None else np.take(array, index, axis=axis)
+
+
+def _box(mask: Any) -> tuple[slice, slice]:
+    """Bounding box of a 2D mask with a margin of two pixels; everything where it is empty."""
+    if not mask.any():
+        return slice(None), slice(None)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(max(rows[0] - 2, 0), rows[-1] + 3), slice(max(columns[0] - 2, 0), columns[-1] + 3)

@@ -125,7 +125,8 @@ def _nce(hard: Floats) -> Estimate:
 def dice(overlap: Floats, predicted: Floats, labelled: Floats) -> Floats:
     """2 |A n B| / (|A| + |B|); NaN where both are empty."""
     size = predicted + labelled
-    return np.divide(2 * overlap, size, out=np.full(np.shape(size), np.nan), where=size > 0)
+    empty = np.full(np.shape(size), np.nan)
+    return np.asarray(np.divide(2 * overlap, size, out=empty, where=size > 0))
 
 
 def best_threshold_bins(histograms: Floats) -> NDArray[np.int64]:

@@ -1,0 +1,27 @@
+"""Studies and figures are tests too: each program runs at its smallest size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = sorted(
+    p.relative_to(ROOT) for d in ("analysis", "figures") for p in (ROOT / d).glob("*.py")
+)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_the_program_runs_at_smoke_size_and_writes_its_result(program, tmp_path):
+    command = [sys.executable, str(ROOT / program), "--smoke", "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".png") and p.stat().st_size > 0]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_programs_import_the_library_alone_and_never_each_other(program):
+    text = (ROOT / program).read_text()
+    names = {p.stem for p in PROGRAMS}
+    assert not any(f"import {name}" in text or f"from {name}" in text for name in names)
