@@ -82,9 +82,13 @@ def score_command(
 ) -> None:
     """Rank the SOURCEs for TASK."""
     from transfer_risk.layouts import load_task
-    from transfer_risk.ranking import rank_sources
+    from transfer_risk.ranking import SCORES, rank_sources
     from transfer_risk.reports import ranking_text, write_ranking
 
+    if by not in SCORES:
+        raise click.BadParameter(
+            f"must be one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
+        )
     target = load_task(task)
     sources, failed = _load_sources(source)
     with _status() as progress:
@@ -132,7 +136,7 @@ def map_command(
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
     from transfer_risk.adapters import load_source
     from transfer_risk.layouts import load_task
-    from transfer_risk.scoring import write_maps
+    from transfer_risk.mapping import write_maps
 
     target = load_task(task)
     cases = target.split("all" if ids else split)

@@ -8,11 +8,11 @@ from pathlib import Path
 from transfer_risk.adapters import save_source
 from transfer_risk.files import written
 from transfer_risk.layouts import load_task, write_tasks
+from transfer_risk.mapping import risk_maps, write_maps
 from transfer_risk.phantom import load_template, write_tissue_cohort
 from transfer_risk.ranking import Ranking, rank_sources
 from transfer_risk.reports import ranking_text, write_ranking
 from transfer_risk.riskmap import RiskMap
-from transfer_risk.scoring import risk_maps, write_maps
 from transfer_risk.tasks import Source, Task
 from transfer_risk.training import pretrain
 from transfer_risk.volumes import read

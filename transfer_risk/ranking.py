@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transfer_risk.intervals import Estimate
-from transfer_risk.scoring import CACHE, Progress, Score, score
+from transfer_risk.passes import CACHE, Progress
+from transfer_risk.scoring import Score, score
 from transfer_risk.tasks import Source, Task
 
 SCORES = ("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce")

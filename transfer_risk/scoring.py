@@ -1,15 +1,13 @@
-"""No-grad passes of a source over a task: joints, scores, risk maps.
-
-One forward pass per source and image. Probabilities of the voxels that count are kept in float32 up to a budget; a case
-that does not fit is predicted again in each of the passes that follow (at most two), so memory stays bounded.
-"""
+"""Scores of a source on a task: LEEP and its readings, EEP-Dice, plain Dice, each with an interval over cases."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer_risk.intervals import Estimate
-from transfer_risk.prediction import channel_order, decide, predict_volume
-from transfer_risk.riskmap import RiskMap, Span
+from transfer_risk.passes import CACHE, Predictions, Progress
+from transfer_risk.prediction import channel_order, decide
 from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.transferability import (
@@ -30,11 +28,8 @@ from transfer_risk.transferability import (
     likelihood_table,
     log_expected_prediction,
 )
-from transfer_risk.volumes import Volume, read, write
 
-CACHE = 2**30
 BINS = 256
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,60 +59,6 @@ class Score:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
-class Predictions:
-    """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again."""
-
-    source: Source
-    task: Task
-    cases: Sequence[Case]
-    budget: int = CACHE
-    progress: Progress | None = None
-    failed: dict[str, str] = field(default_factory=dict)
-    _kept: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[tuple[Case, Tensor, Tensor]]:
-        """Case, probabilities, labels; a case that cannot be read or predicted is noted in `failed` and left out."""
-        for case in self.cases:
-            if case.id in self.failed:
-                continue
-            if case.id not in self._kept:
-                try:
-                    theta, labels = self._predicted(case)
-                except ValueError as error:
-                    self.failed[case.id] = str(error)
-                    continue
-                size = theta.nbytes + labels.nbytes
-                if size <= self.budget:
-                    self._kept[case.id] = theta, labels
-                    self.budget -= size
-            else:
-                theta, labels = self._kept[case.id]
-            yield case, theta, labels
-
-    def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
-        if self.progress:
-            self.progress(f"{self.source.name}: {case.id}")
-        volume = read_for(self.source, case, self.task)
-        assert volume.labels is not None
-        valid = volume.labels >= 0
-        if not valid.any():
-            raise ValueError(
-                f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
-            )
-        theta = predict_volume(self.source, volume, where=valid)[:, valid]
-        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None].long()
-
-
-def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:
-    """The case's volume with its channels in the source's order."""
-    if case.label is None:
-        raise ValueError(f"case {case.id}: has no label file")
-    order = channel_order(source, task.channels)
-    volume = read(case, task, every_slice=every_slice)
-    return Volume(volume.image[order], volume.affine, volume.labels)
-
-
 def score(
     source: Source,
     task: Task,
@@ -139,7 +80,7 @@ def score(
     joints, hard, plain = _first_pass(predictions, len(classes), shared)
     if not joints:
         raise ValueError(next(iter(predictions.failed.values())))
-    total = Joint(torch.stack([j.counts for j in joints]).sum(0))
+    total = reduce(add, joints)
     second = _second_pass(predictions, total, joints)
     tables = Tables(
         np.stack([j.counts.numpy() for j in joints]),
@@ -165,102 +106,6 @@ def score(
         dict(predictions.failed),
         tuple(_warnings(source, task, good)),
     )
-
-
-def risk_maps(
-    source: Source,
-    task: Task,
-    *,
-    cases: Sequence[Case] | None = None,
-    span: Span | None = None,
-    base: float = 10.0,
-) -> dict[str, RiskMap]:
-    """Risk maps of the test cases (or the given ones) on one span, by case id; T (1, X, Y, Z) float32.
-
-    Each case is mapped with the smoothed joint of the other cases; a single case with its own joint.
-    """
-    maps, _ = transferability_maps(source, task, cases=cases)
-    common = span or _span([values for _, values in maps])
-    return {case.id: RiskMap(values[None], common, base) for case, values in maps}
-
-
-def transferability_maps(
-    source: Source,
-    task: Task,
-    *,
-    cases: Sequence[Case] | None = None,
-    cache: int = CACHE,
-    progress: Progress | None = None,
-) -> tuple[list[tuple[Case, Tensor]], dict[str, str]]:
-    """Transferability (X, Y, Z) of each case in nats, NaN where ignored, and the reason for each case that failed."""
-    channel_order(source, task.channels)
-    used = task.split("test") if cases is None else cases
-    predictions = Predictions(source, task, used, cache, progress)
-    joints = {c.id: Joint.of(theta, labels, len(task.classes)) for c, theta, labels in predictions}
-    if not joints:
-        raise ValueError(next(iter(predictions.failed.values())))
-    total = Joint(torch.stack([j.counts for j in joints.values()]).sum(0))
-    maps = []
-    for case, theta, labels in predictions:
-        alone = len(joints) == 1
-        joint = total if alone else total - joints[case.id]
-        values = log_expected_prediction(theta, labels, joint, smoothed=not alone)[0]
-        target = read(case, task).labels
-        assert target is not None
-        volume = torch.full(target.shape, torch.nan)
-        volume[torch.from_numpy(target >= 0)] = values
-        maps.append((case, volume))
-    return maps, dict(predictions.failed)
-
-
-def write_maps(
-    source: Source,
-    task: Task,
-    out: str | Path,
-    *,
-    cases: Sequence[Case] | None = None,
-    hardness: bool = False,
-    base: float = 10.0,
-    clip: float = 0.0,
-    cache: int = CACHE,
-    progress: Progress | None = None,
-) -> tuple[list[Path], dict[str, str]]:
-    """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
-
-    Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
-    ignored), both on the image's own grid and on one span over all cases.
-    """
-    maps, failed = transferability_maps(source, task, cases=cases, cache=cache, progress=progress)
-    span = _span([values for _, values in maps], clip=clip)
-    note = "in-sample joint (one case)" if len(maps) == 1 else "joint of the other cases"
-    paths = []
-    for case, values in maps:
-        risk = RiskMap(values[None], span, base)
-        affine = read(case, task).affine
-        stem = Path(out) / case.id
-        step = max(base, 1.0) / 30_000
-        layers: list[tuple[str, Any, float | None]] = [
-            (
-                "risk",
-                np.where(np.isnan(values), 0, np.maximum(risk.risk[0].numpy(), 1 + step / 2)),
-                step,
-            ),
-            ("transferability", values.numpy(), None),
-        ]
-        if hardness:
-            layers.append(("hardness", risk.hardness[0].numpy(), None))
-        for name, data, scaled in layers:
-            paths.append(Path(f"{stem}_{name}.nii.gz"))
-            write(paths[-1], data, affine, note=f"{source.name}: {note}", scaled=scaled)
-    return paths, failed
-
-
-def _span(maps: Sequence[Tensor], *, clip: float = 0.0) -> Span:
-    spans = [Span.of(values[None], clip=clip) for values in maps]
-    result = spans[0]
-    for span in spans[1:]:
-        result = result | span
-    return result
 
 
 def _shared_classes(source: Source, task: Task) -> dict[int, int]:

@@ -1,0 +1,121 @@
+"""Risk maps of whole cases: in memory, or written as NIfTI in each image's own geometry."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add, or_
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transfer_risk.passes import CACHE, Predictions, Progress
+from transfer_risk.prediction import channel_order
+from transfer_risk.riskmap import RiskMap, Span
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.transferability import Joint, log_expected_prediction
+from transfer_risk.volumes import read, read_images, write
+
+
+def risk_maps(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    span: Span | None = None,
+    base: float = 10.0,
+) -> dict[str, RiskMap]:
+    """Risk maps of the test cases (or the given ones) on one span, by case id; T (1, X, Y, Z) float32.
+
+    Each case is mapped with the smoothed joint of the other cases; a single case with its own joint. All maps are held
+    in memory: `write_maps` is for many cases.
+
+    Raises:
+        ValueError: if channels or dimensions do not fit, or a case cannot be used.
+    """
+    predictions = Predictions(source, task, task.split("test") if cases is None else cases)
+    maps = {case.id: values for case, values in _transferability(predictions)}
+    if predictions.failed:
+        raise ValueError("; ".join(predictions.failed.values()))
+    common = span or reduce(or_, (Span.of(values) for values in maps.values()))
+    return {case: RiskMap(values, common, base) for case, values in maps.items()}
+
+
+def write_maps(
+    source: Source,
+    task: Task,
+    out: str | Path,
+    *,
+    cases: Sequence[Case] | None = None,
+    hardness: bool = False,
+    base: float = 10.0,
+    clip: float = 0.0,
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> tuple[list[Path], dict[str, str]]:
+    """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
+
+    Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
+    ignored), both on the image's own grid and on one span over all cases. One case at a time is in memory.
+
+    Raises:
+        ValueError: if channels or dimensions do not fit, or no case can be used.
+    """
+    used = task.split("test") if cases is None else cases
+    predictions = Predictions(source, task, used, cache, progress)
+    spans: dict[str, Span] = {}
+    paths: list[Path] = []
+    with (
+        tempfile.TemporaryDirectory() as scratch
+    ):  # T waits here until the span of all cases is known
+        for case, values in _transferability(predictions):
+            spans[case.id] = Span.of(values, clip=clip)
+            np.save(Path(scratch) / f"{case.id}.npy", values.numpy())
+        span = reduce(or_, spans.values())
+        joint = "joint of the other cases" if len(spans) > 1 else "in-sample joint (one case)"
+        for case in (c for c in used if c.id in spans):
+            values = torch.from_numpy(np.load(Path(scratch) / f"{case.id}.npy"))
+            layers = _layers(RiskMap(values, span, base), hardness)
+            for name, (data, step) in layers.items():
+                paths.append(Path(out) / f"{case.id}_{name}.nii.gz")
+                affine = read_images(case.images[:1]).affine
+                write(paths[-1], data, affine, note=f"{source.name}: {joint}", scaled=step)
+    return paths, dict(predictions.failed)
+
+
+def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | None]]:
+    """Array (X, Y, Z) and integer step of each map that is written."""
+    step = risk_map.base / 30_000
+    risk = risk_map.risk[0].numpy()
+    lifted = np.where(
+        risk > 0, np.maximum(risk, step * math.ceil(1 / step)), 0
+    )  # never below 1 by rounding
+    layers: dict[str, tuple[Any, float | None]] = {
+        "risk": (lifted, step),
+        "transferability": (risk_map.transferability[0].numpy(), None),
+    }
+    return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
+
+
+def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
+    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases."""
+    task = predictions.task
+    channel_order(predictions.source, task.channels)
+    joints = {c.id: Joint.of(theta, y, len(task.classes)) for c, theta, y in predictions}
+    if not joints:
+        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+    total = reduce(add, joints.values())
+    alone = len(joints) == 1
+    for case, theta, labels in predictions:
+        joint = total if alone else total - joints[case.id]
+        values = log_expected_prediction(theta, labels, joint, smoothed=not alone)[0]
+        target = read(case, task).labels
+        assert target is not None
+        volume = torch.full((1, *target.shape), torch.nan)
+        volume[0, torch.from_numpy(target >= 0)] = values
+        yield case, volume

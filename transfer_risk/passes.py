@@ -1,0 +1,74 @@
+"""One pass after another of a source over a task's cases, each with one forward pass at most where memory allows.
+
+Probabilities of the voxels that count are kept in float32 up to a budget; a case that does not fit is predicted again in
+each of the passes that follow (at most two), so memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from transfer_risk.prediction import channel_order, predict_volume
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.volumes import Volume, read
+
+CACHE = 2**30
+Progress = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class Predictions:
+    """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again."""
+
+    source: Source
+    task: Task
+    cases: Sequence[Case]
+    budget: int = CACHE
+    progress: Progress | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    _kept: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[Case, Tensor, Tensor]]:
+        """Case, probabilities, labels; a case that cannot be read or predicted is noted in `failed` and left out."""
+        for case in self.cases:
+            if case.id in self.failed:
+                continue
+            if case.id not in self._kept:
+                try:
+                    theta, labels = self._predicted(case)
+                except ValueError as error:
+                    self.failed[case.id] = str(error)
+                    continue
+                size = theta.nbytes + labels.nbytes
+                if size <= self.budget:
+                    self._kept[case.id] = theta, labels
+                    self.budget -= size
+            else:
+                theta, labels = self._kept[case.id]
+            yield case, theta, labels
+
+    def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
+        if self.progress:
+            self.progress(f"{self.source.name}: {case.id}")
+        volume = read_for(self.source, case, self.task)
+        assert volume.labels is not None
+        valid = volume.labels >= 0
+        if not valid.any():
+            raise ValueError(
+                f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
+            )
+        theta = predict_volume(self.source, volume, where=valid)[:, valid]
+        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None].long()
+
+
+def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:
+    """The case's volume with its channels in the source's order."""
+    if case.label is None:
+        raise ValueError(f"case {case.id}: has no label file")
+    order = channel_order(source, task.channels)
+    volume = read(case, task, every_slice=every_slice)
+    return Volume(volume.image[order], volume.affine, volume.labels)
