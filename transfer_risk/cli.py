@@ -20,10 +20,8 @@ class Commands(click.RichGroup):
         try:
             return super().invoke(ctx)
         except (ValueError, FloatingPointError, OSError) as error:
-            sentence = (
-                error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            )
-            raise click.ClickException(sentence) from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            _fail([reason])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

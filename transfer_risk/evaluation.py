@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,9 @@ def _hd95(a: NDArray[Any], b: NDArray[Any], spacing: tuple[float, ...]) -> float
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
     pair = [torch.from_numpy(np.ascontiguousarray(m))[None, None].float() for m in (a, b)]
-    distance = compute_hausdorff_distance(
-        *pair, include_background=True, percentile=95, spacing=list(spacing)
-    )
+    with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        distance = compute_hausdorff_distance(
+            *pair, include_background=True, percentile=95, spacing=list(spacing)
+        )
     return float(distance[0, 0])

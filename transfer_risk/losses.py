@@ -29,7 +29,7 @@ def inverse_frequency(counts: Tensor) -> Tensor:
     """Class weights N / (Y N_y) from pixel counts (Y,) of the training cases; 0 for a class that is absent.
 
     >>> inverse_frequency(torch.tensor([90, 10, 0]))
-    tensor([0.3333, 3.0000, 0.0000], dtype=torch.float64)
+    tensor([0.3704, 3.3333, 0.0000], dtype=torch.float64)
     """
     totals = counts.to(torch.float64)
     return torch.where(totals > 0, totals.sum() / (len(totals) * totals.clamp(min=1)), 0.0)

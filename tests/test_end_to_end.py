@@ -1,0 +1,456 @@
+"""Files in, files out: tasks, scoring against brute force, maps, predictions, and what bad input says."""
+
+import errno
+import json
+import math
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+from transfer_risk.tasks import activate, held_out
+from transfer_risk.volumes import Grid, Volume, read
+
+SHAPE = (14, 12, 6)
+
+
+def save(path, data, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.diag([1, 1, 2, 1]) if affine is None else affine), path)
+
+
+def write_dataset(root, *, cases=5, classes=("a", "b"), seed=0):
+    """An nnU-Net raw folder with blobs whose brightness depends on the class."""
+    rng = np.random.default_rng(seed)
+    for k in range(cases):
+        smooth = (
+            rng.normal(size=(SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2))
+            .repeat(2, 0)
+            .repeat(2, 1)
+            .repeat(2, 2)
+        )
+        labels = np.digitize(smooth, np.linspace(0.2, 1.2, len(classes))).astype(np.uint8)
+        image = (10 * labels + 100 + rng.normal(scale=6, size=SHAPE)).astype(np.float32)
+        save(root / "imagesTr" / f"case_{k}_0000.nii.gz", image)
+        save(root / "labelsTr" / f"case_{k}.nii.gz", labels)
+    description = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0} | {c: i + 1 for i, c in enumerate(classes)},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+
+
+def make_source(classes=("background", "a", "b"), name="source", seed=0, **preprocessing):
+    torch.manual_seed(seed)
+    network = tr.UNet(1, len(classes), width=4, depth=2).eval()
+    architecture = {"target": "unet", "width": 4, "depth": 2}
+    return tr.Source(
+        name,
+        network,
+        tuple(classes),
+        ("T1",),
+        architecture=architecture,
+        preprocessing=tr.Preprocessing(**preprocessing),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set, its tasks, and two sources on disk."""
+    write_dataset(tmp_path / "data" / "Dataset001_Blobs")
+    tr.write_tasks(tmp_path / "data", tmp_path / "tasks")
+    for k in range(2):
+        tr.save_source(make_source(name=f"s{k}", seed=k), tmp_path / f"s{k}")
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def probabilities_and_labels(source, task, part="train"):
+    """By an explicit loop over cases and slices: probabilities (Z, n) and labels (n,)."""
+    for case in task.split(part):
+        volume = read(case, task)
+        image = volume.image.astype(np.float64)[0]
+        image = ((image - image.mean()) / image.std()).astype(np.float32)
+        slices = [
+            source.predict(torch.from_numpy(image[None, None, :, :, k])) for k in range(SHAPE[2])
+        ]
+        theta = torch.stack([s[0] for s in slices], -1)
+        yield theta.flatten(1).double().numpy(), volume.labels.ravel()
+
+
+@pytest.mark.parametrize("classes", [("a",), ("a", "b")])
+def test_scores_equal_brute_force(tmp_path, classes):
+    write_dataset(tmp_path / "data", classes=classes)
+    tr.write_tasks(tmp_path / "data", tmp_path / "tasks")
+    task = tr.load_task(tmp_path / "tasks" / "data.toml")
+    source = make_source()
+    made = tr.score(source, task)
+    cases = list(probabilities_and_labels(source, task))
+    size = len(task.classes)
+    joints = [np.stack([t[:, y == k].sum(1) for k in range(size)]) for t, y in cases]
+    total = sum(joints)
+    conditional = total / total.sum(0)
+    pixels = sum(len(y) for _, y in cases)
+    leep = sum(np.log((conditional[y] * t.T).sum(1)).sum() for t, y in cases) / pixels
+    assert made.estimates["leep"].value == pytest.approx(leep, rel=1e-6)
+    loo, floor = 0.0, 0.0
+    for own, (t, y) in zip(joints, cases, strict=True):
+        rest = total - own
+        table = (rest + 1 / size) / (rest.sum(0) + 1)
+        loo += np.log((table[y] * t.T).sum(1)).sum() / pixels
+        frequency = (rest.sum(1) + 1 / size) / (rest.sum() + 1)
+        floor += np.log(frequency[y]).sum() / pixels
+    assert made.estimates["leep_loo"].value == pytest.approx(loo, rel=1e-6)
+    assert made.estimates["leep_loo_floor"].value == pytest.approx(floor, rel=1e-6)
+    argmax = []
+    for own, (t, y) in zip(joints, cases, strict=True):
+        rest = total - own
+        winner = ((rest + 1 / size) / (rest.sum(0) + 1) @ t).argmax(0)
+        dice = [
+            2 * ((winner == k) & (y == k)).sum() / max((winner == k).sum() + (y == k).sum(), 1)
+            for k in range(1, size)
+        ]
+        argmax.append(np.mean(dice))
+    assert made.estimates["eep_dice_argmax"].value == pytest.approx(np.mean(argmax), abs=1e-6)
+    assert 0 <= made.estimates["eep_dice"].value <= 1
+    assert made.pixels == pixels and len(made.cases) == len(cases)
+    again = tr.score(source, task, cache=0)
+    assert {k: e.value for k, e in again.estimates.items()} == pytest.approx(
+        {k: e.value for k, e in made.estimates.items()}, nan_ok=True
+    )
+
+
+def test_eep_dice_uses_the_threshold_of_the_other_cases(tmp_path):
+    write_dataset(tmp_path / "data", classes=("a",))
+    tr.write_tasks(tmp_path / "data", tmp_path / "tasks")
+    task = tr.load_task(tmp_path / "tasks" / "data.toml")
+    source = make_source()
+    cases = list(probabilities_and_labels(source, task))
+    joints = [np.stack([t[:, y == k].sum(1) for k in range(2)]) for t, y in cases]
+    total = sum(joints)
+    smooth = [(total - j + 0.5) / ((total - j).sum(0) + 1) for j in joints]
+    span = (total + 0.5) / (total.sum(0) + 1)
+    low, high = span[1].min(), span[1].max()
+    bins = [
+        np.clip(np.floor((s[1] @ t - low) * 256 / (high - low)), 0, 255)
+        for s, (t, _) in zip(smooth, cases, strict=True)
+    ]
+    dices = []
+    for c, (_, own) in enumerate(cases):
+        others = [k for k in range(len(cases)) if k != c]
+        pooled_bins = np.concatenate([bins[k] for k in others])
+        pooled = np.concatenate([cases[k][1] for k in others]) == 1
+        dice = [
+            2 * ((pooled_bins >= b) & pooled).sum() / ((pooled_bins >= b).sum() + pooled.sum())
+            for b in range(256)
+        ]
+        taken = bins[c] >= int(np.argmax(dice))
+        dices.append(2 * (taken & (own == 1)).sum() / (taken.sum() + (own == 1).sum()))
+    assert tr.score(source, task).estimates["eep_dice"].value == pytest.approx(
+        np.mean(dices), abs=5e-3
+    )
+
+
+def test_score_map_predict_and_pretrain_on_the_command_line(folder):
+    task = folder / "tasks" / "blobs.toml"
+    scored = run(
+        "score", task, folder / "s0", folder / "s1", "--format", "json", "--out", folder / "out"
+    )
+    assert scored.exit_code == 0, scored.output
+    rows = json.loads(scored.stdout)["ranking"]
+    assert [r["rank"] for r in rows] == [1, 2] and rows[0]["leep"] >= rows[1]["leep"]
+    assert (
+        rows[0]["leep_low"] <= rows[0]["leep"] <= rows[0]["leep_high"]
+        and rows[1]["diff_next"] is None
+    )
+    assert {p.name for p in (folder / "out").iterdir()} == {
+        "ranking.csv",
+        "ranking.json",
+        "per_case.csv",
+    }
+    mapped = run("map", task, folder / "s0", "--out", folder / "maps", "--hardness")
+    assert mapped.exit_code == 0, mapped.output
+    case = tr.load_task(task).split("test")[0]
+    label = nib.load(case.label)
+    for name in ("risk", "transferability", "hardness"):
+        image = nib.load(folder / "maps" / f"{case.id}_{name}.nii.gz")
+        assert image.shape == label.shape
+        np.testing.assert_allclose(image.affine, label.affine)
+    risk = np.asarray(nib.load(folder / "maps" / f"{case.id}_risk.nii.gz").dataobj)
+    assert risk.min() >= 1 and risk.max() <= 10 + 1e-3
+    predicted = run(
+        "predict", folder / "s0", case.images[0], "--out", folder / "labels", "--probabilities"
+    )
+    assert predicted.exit_code == 0, predicted.output
+    assert nib.load(folder / "labels" / f"{case.id}.nii.gz").shape == label.shape
+    small = ("--iterations", 3, "--width", 4, "--depth", 2)
+    trained = run("pretrain", task, "--out", folder / "new", *small)
+    assert trained.exit_code == 0 and "Dice" in trained.stdout, trained.output
+    assert tr.load_source(folder / "new").classes == ("background", "a", "b")
+
+
+def test_every_command_has_help_and_is_in_the_readme():
+    from pathlib import Path
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for name, command in main.commands.items():
+        assert command.help and f"transfer-risk {name}" in readme
+
+
+def test_usage_errors_exit_with_two(folder):
+    task = folder / "tasks" / "blobs.toml"
+    assert run("score", task).exit_code == 2
+    assert run("score", folder / "nothing.toml", folder / "s0").exit_code == 2
+    assert run("score", task, folder / "s0", "--by", "luck").exit_code == 2
+    assert run("map", task, folder / "s0", "--out", folder / "m", "--case", "nobody").exit_code == 2
+    assert run("tasks", folder / "data", "--out", folder / "t", "--fold", "one").exit_code == 2
+
+
+def test_a_bad_source_is_named_and_the_others_are_scored(folder):
+    (folder / "s1" / "model.safetensors").write_bytes(b"\x80\x04pickle")
+    result = run(
+        "score", folder / "tasks" / "blobs.toml", folder / "s0", folder / "s1", "--format", "json"
+    )
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["ranking"]) == 1
+    assert "model.safetensors: is no whole safetensors file" in result.stderr
+
+
+def break_label(path):
+    data = np.asarray(nib.load(path).dataobj).copy()
+    data[0, 0, :2] = 77
+    save(path, data)
+    return r"77 \(2 voxels\)"
+
+
+def break_shape(path):
+    save(path, np.asarray(nib.load(path).dataobj)[:-1])
+    return "resample one to the other's grid"
+
+
+def break_direction(path):
+    turn = np.diag([1.0, 1, 2, 1])
+    turn[0, 1] = turn[1, 0] = 1e-2
+    save(path, np.asarray(nib.load(path).dataobj), turn)
+    return "spacing|directions"
+
+
+def break_origin(path):
+    affine = np.diag([1.0, 1, 2, 1])
+    affine[0, 3] = 0.1
+    save(path, np.asarray(nib.load(path).dataobj), affine)
+    return "origin"
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:60])
+    return "cannot be read as an image"
+
+
+@pytest.mark.parametrize(
+    "damage", [break_label, break_shape, break_direction, break_origin, truncate]
+)
+def test_a_bad_case_is_dropped_for_all_and_named(folder, damage):
+    import re
+
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    case = task.split("train")[0]
+    path = folder / "data" / "Dataset001_Blobs" / "labelsTr" / f"{case.id}.nii.gz"
+    words = damage(path)
+    result = run(
+        "score", folder / "tasks" / "blobs.toml", folder / "s0", folder / "s1", "--format", "json"
+    )
+    assert result.exit_code == 1
+    assert re.search(words, result.stderr) and path.name in result.stderr
+    assert [r["cases"] for r in json.loads(result.stdout)["ranking"]] == [
+        len(task.split("train")) - 1
+    ] * 2
+
+
+def test_nan_in_an_image_is_named(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    path = (
+        folder
+        / "data"
+        / "Dataset001_Blobs"
+        / "imagesTr"
+        / f"{task.split('train')[0].id}_0000.nii.gz"
+    )
+    data = np.asarray(nib.load(path).dataobj).copy()
+    data[0, 0, 0] = np.nan
+    save(path, data)
+    result = run("score", folder / "tasks" / "blobs.toml", folder / "s0")
+    assert result.exit_code == 1 and "NaN or infinite intensities" in result.stderr
+
+
+def test_an_empty_folder_and_a_foreign_source_are_refused(folder):
+    (folder / "empty").mkdir()
+    assert "fits a layout" in run("tasks", folder / "empty", "--out", folder / "t").stderr
+    assert "is no source" in run("score", folder / "tasks" / "blobs.toml", folder / "empty").stderr
+    two = make_source()
+    shutil.rmtree(folder / "s1")
+    wide = tr.Source(
+        "wide",
+        tr.UNet(2, 3, width=4, depth=2),
+        two.classes,
+        ("T1", "T2"),
+        architecture=two.architecture,
+    )
+    tr.save_source(wide, folder / "s1")
+    refused = run("score", folder / "tasks" / "blobs.toml", folder / "s0", folder / "s1")
+    assert refused.exit_code == 1 and "wants the channels ['T1', 'T2']" in refused.stderr
+
+
+@pytest.mark.parametrize("writer", ["nibabel.save", "safetensors", "text"])
+def test_a_full_disk_leaves_nothing_half_written(folder, monkeypatch, writer):
+    from pathlib import Path
+
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = folder / "full"
+    task = folder / "tasks" / "blobs.toml"
+    if writer == "nibabel.save":
+        monkeypatch.setattr(nib, "save", full)
+        result = run("map", task, folder / "s0", "--out", out)
+    elif writer == "safetensors":
+        monkeypatch.setattr("transfer_risk.adapters.native.save_file", full)
+        result = run("pretrain", task, "--out", out, "--iterations", 1, "--width", 2, "--depth", 2)
+    else:
+        monkeypatch.setattr(Path, "write_text", full)
+        result = run("score", task, folder / "s0", "--out", out)
+    assert result.exit_code == 1, result.output
+    assert "could not be written" in result.stderr and "No space left" in result.stderr
+    assert not [p for p in out.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_grid_forth_and_back_is_the_same_volume(codes, axis):
+    change = nib.orientations.axcodes2ornt(codes)
+    affine = nib.orientations.inv_ornt_aff(change, (4, 5, 6)) @ np.diag([1.0, 1, 1, 1])
+    image = np.random.default_rng(0).random((2, 4, 5, 6)).astype(np.float32)
+    volume = Volume(image, np.linalg.inv(affine))
+    for dims in (2, 3):
+        grid = Grid.of(volume, tr.Preprocessing(orientation="RAS", axis=axis), dims)
+        np.testing.assert_array_equal(grid.back(grid.images(image)), image)
+
+
+def test_resampling_keeps_probabilities_summing_to_one():
+    volume = Volume(
+        np.random.default_rng(0).random((1, 12, 10, 3)).astype(np.float32),
+        np.diag([1.0, 1.5, 2, 1]),
+    )
+    grid = Grid.of(volume, tr.Preprocessing(spacing=(2.0, 1.0)), 2)
+    batch = grid.images(volume.image)
+    assert batch.shape == (3, 1, 6, 15)
+    theta = grid.back(torch.cat([batch, 1 - batch], 1))
+    assert theta.shape == (2, 12, 10, 3)
+    np.testing.assert_allclose(theta.sum(0), 1, rtol=1e-6)
+
+
+def test_windows_cover_an_image_larger_than_the_source_sees(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    made = tr.score(make_source(size=(8, 8)), task)
+    assert math.isfinite(made.estimates["leep"].value)
+    assert made.pixels == int(np.prod(SHAPE)) * len(task.split("train"))
+
+
+def test_sigmoid_and_region_outputs_become_distributions():
+    p = torch.rand(2, 3, 4)
+    logits = torch.logit(p)
+    over = activate(logits, "sigmoid")
+    assert torch.allclose(over[:, 2], p[:, 1] * (1 - p[:, 2]), atol=1e-5)
+    assert torch.allclose(over[:, 0], (1 - p).prod(1), atol=1e-5)
+    nested = activate(logits, "regions")
+    first, second = p[:, 0], torch.minimum(p[:, 0], p[:, 1])
+    assert torch.allclose(nested[:, 1], first - second, atol=1e-5)
+    for made in (over, nested, activate(logits[:, :1], "sigmoid")):
+        assert torch.allclose(made.sum(1), torch.ones_like(made[:, 0]), atol=1e-5)
+
+
+def test_the_split_holds_groups_together_and_folds_partition():
+    cases = [tr.Case(f"c{k}", ("i",), "l", group=f"g{k // 2}") for k in range(20)]
+    test = held_out(cases)
+    assert len(test) == 6
+    assert all((f"c{2 * k}" in test) == (f"c{2 * k + 1}" in test) for k in range(10))
+    folds = [set(held_out(cases, fold=(k, 5))) for k in range(5)]
+    assert set.union(*folds) == {c.id for c in cases} and sum(map(len, folds)) == 20
+
+
+def test_decathlon_pairs_regions_and_given_splits(tmp_path):
+    image = np.random.default_rng(0).random((4, 5, 6, 2)).astype(np.float32)
+    msd = tmp_path / "Task09_X"
+    for k in range(4):
+        save(msd / "imagesTr" / f"x_{k}.nii.gz", image)
+        save(msd / "labelsTr" / f"x_{k}.nii.gz", (image[..., 0] > 0.5).astype(np.uint8))
+    pairs = [
+        {"image": f"./imagesTr/x_{k}.nii.gz", "label": f"./labelsTr/x_{k}.nii.gz"} for k in range(4)
+    ]
+    description = {
+        "modality": {"0": "T1", "1": "T2"},
+        "labels": {"0": "background", "1": "x"},
+        "training": pairs,
+    }
+    (msd / "dataset.json").write_text(json.dumps(description))
+    task = tr.load_task(tr.write_tasks(msd, tmp_path / "tasks", binary=True)[1])
+    assert task.name == "x-x-t2" and task.channels == ("T2",)
+    np.testing.assert_array_equal(read(task.cases[0], task).image[0], image[..., 1])
+    write_dataset(tmp_path / "regions")
+    description = json.loads((tmp_path / "regions" / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    description["regions_class_order"] = [1, 2]
+    (tmp_path / "regions" / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "regions" / "splits_final.json").write_text(
+        json.dumps([{"train": ["case_0"], "val": ["case_3"]}])
+    )
+    task = tr.load_task(tr.write_tasks(tmp_path / "regions", tmp_path / "tasks")[0])
+    assert (
+        task.labels == {"whole": (1,), "core": (2,)}
+        and task.ignore == (3,)
+        and task.test == ("case_3",)
+    )
+
+
+def test_pretraining_is_seeded_and_learns(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    small = {"width": 4, "depth": 2, "iterations": 20}
+    first, second = tr.pretrain(task, **small), tr.pretrain(task, **small)
+    for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    losses = []
+    tr.pretrain(task, **small | {"iterations": 60}, progress=lambda _, loss: losses.append(loss))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
+
+
+def test_evaluation_of_a_perfect_and_a_shifted_prediction(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+
+    class Known(torch.nn.Module):
+        """Says class by brightness, as the phantom was made without noise."""
+
+        def forward(self, images):
+            return -((images - torch.tensor([0.0, 1.0, 2.0]).reshape(1, 3, 1, 1)) ** 2) * 50
+
+    for case in task.cases:
+        label = np.asarray(nib.load(case.label).dataobj)
+        save(type(folder)(case.images[0]), label.astype(np.float32))
+    source = tr.Source(
+        "known",
+        Known(),
+        task.classes,
+        task.channels,
+        preprocessing=tr.Preprocessing(normalise="none"),
+    )
+    for row in tr.evaluate(source, task):
+        assert (row.dice, row.hd95, row.recall, row.precision) == (1, 0, 1, 1)
