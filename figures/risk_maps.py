@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
-from transfer_risk.plotting import plot_risk, riskiest_slice
+from transfer_risk.plotting import plot_risk
 
 SIZES = {"smoke": (6.0, 4, 3), "quick": (3.0, 6, 200), "full": (2.0, 8, 600)}  # mm, cases, steps
 
@@ -49,7 +49,7 @@ def _panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
     span = spans[0]
     for other in spans[1:]:
         span = span | other
-    index = riskiest_slice(maps["gm-t1"][case.id].risk[0].numpy())
+    index = volume.image.shape[-1] // 2
     figure = Figure(figsize=(7.2, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
