@@ -204,9 +204,7 @@ def pretrain_command(task: str, out: str, **options: Any) -> None:
     save_source(source, out)
     dice = mean_dice(evaluate(source, target, distances=False))
     low, high = dice.interval()
-    click.echo(
-        f"{out}: Dice {dice.value:.3f} [{low:.3f}, {high:.3f}] on {len(dice.influence)} test cases"
-    )
+    click.echo(f"{out}: Dice {dice.value:.3f} [{low:.3f}, {high:.3f}] on {dice.cases} test cases")
 
 
 @main.command("demo")

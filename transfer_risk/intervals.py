@@ -21,7 +21,7 @@ class Estimate:
     Args:
         value: The score; NaN where unknown.
         influence: First-order change of the score by each case (n,); they sum to about 0. For a mean of m values
-            this is (v_c - mean) / m.
+            this is (v_c - mean) / m. NaN for a case that does not have the quantity.
     """
 
     value: float
@@ -31,25 +31,27 @@ class Estimate:
     def mean(cls, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
         """Mean over cases; a case without the quantity (NaN) does not count."""
         numbers = np.asarray(values, dtype=np.float64)
-        known = ~np.isnan(numbers)
-        if not known.any():
-            return cls(math.nan, np.zeros(len(numbers)))
-        mean = float(numbers[known].mean())
-        return cls(mean, np.where(known, (numbers - mean) / known.sum(), 0.0))
+        known = int((~np.isnan(numbers)).sum())
+        mean = float(numbers[~np.isnan(numbers)].mean()) if known else math.nan
+        return cls(mean, (numbers - mean) / max(known, 1))
+
+    @property
+    def cases(self) -> int:
+        """Number of cases that have the quantity."""
+        return int((~np.isnan(self.influence)).sum())
 
     @property
     def standard_error(self) -> float:
         """sqrt(n / (n - 1) sum I_c^2) over the n cases that have an influence; NaN for one case."""
-        cases = len(self.influence)
-        if cases < 2 or math.isnan(self.value):
+        if self.cases < 2 or math.isnan(self.value):
             return math.nan
-        return math.sqrt(cases / (cases - 1) * float((self.influence**2).sum()))
+        return math.sqrt(self.cases / (self.cases - 1) * float(np.nansum(self.influence**2)))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided t interval; (NaN, NaN) for one case."""
         from scipy.stats import t
 
-        half = float(t.ppf((1 + level) / 2, max(len(self.influence) - 1, 1))) * self.standard_error
+        half = float(t.ppf((1 + level) / 2, max(self.cases - 1, 1))) * self.standard_error
         return self.value - half, self.value + half
 
     @property
@@ -62,7 +64,7 @@ class Estimate:
             return math.nan
         if error == 0:
             return 1.0 if self.value == 0 else 0.0
-        return float(2 * t.sf(abs(self.value) / error, len(self.influence) - 1))
+        return float(2 * t.sf(abs(self.value) / error, self.cases - 1))
 
     def __sub__(self, other: Estimate) -> Estimate:
         """Paired difference over the same cases.

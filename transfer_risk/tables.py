@@ -60,7 +60,7 @@ def leep_estimates(tables: Tables, classes: tuple[str, ...]) -> dict[str, Estima
         "nce": _nce(tables.hard),
     }
     if len(pixels) < 2:
-        unknown = Estimate(math.nan, np.zeros(len(pixels)))
+        unknown = Estimate(math.nan, np.full(len(pixels), math.nan))
         result |= {"leep_loo": unknown, "leep_loo_floor": unknown}
     for k, name in enumerate(classes):
         known = float(by_class[k]) if present[k] else math.nan
@@ -94,7 +94,7 @@ def _floor(pixels: Floats) -> Estimate:
 def _ratio_to_floor(leep: Estimate, floor: Estimate) -> Estimate:
     """1 - LEEP / floor: 0 = uninformative, 1 = perfect; unknown where there is one class alone."""
     if floor.value == 0:
-        return Estimate(math.nan, np.zeros_like(leep.influence))
+        return Estimate(math.nan, np.full_like(leep.influence, math.nan))
     influence = (leep.value * floor.influence / floor.value - leep.influence) / floor.value
     return Estimate(1 - leep.value / floor.value, influence)
 
