@@ -111,6 +111,14 @@ def test_cases_unknown_to_both_do_not_count_in_the_difference(seed):
     assert difference.p_value == pytest.approx(float(test.pvalue), rel=1e-9)
 
 
+def test_case_unknown_to_one_does_not_count_in_the_difference():
+    first, second = [1.0, 2.0, 4.0, math.nan], [1.5, 2.0, 3.0, 50.0]
+    difference = Estimate.mean(first) - Estimate.mean(second)
+    test = stats.ttest_rel(first, second, nan_policy="omit")
+    assert difference.value == pytest.approx(0.5 / 3, rel=1e-9)  # not 2.33 - 14.1
+    assert difference.p_value == pytest.approx(float(test.pvalue), rel=1e-9)
+
+
 def assert_no_interval(estimate):
     assert math.isnan(estimate.standard_error)
     assert all(math.isnan(end) for end in estimate.interval())

@@ -32,6 +32,15 @@ class Batch(NamedTuple):
     risk: torch.Tensor  # 0 where ignored
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors on many threads wait for each other: 30 times slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def make_batch(seed, dtype=torch.float64, shape=None):
     """Random batch with ignored pixels; every third without its highest class."""
     generator = torch.Generator().manual_seed(seed)

@@ -33,6 +33,15 @@ class Case(NamedTuple):
     num_classes: int
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors on many threads wait for each other: 30 times slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def make_case(seed, dtype=torch.float64):
     """2-5 source and 2-4 target classes, ignored pixels; every third case lacks a class."""
     generator = torch.Generator().manual_seed(seed)
@@ -550,6 +559,15 @@ def test_error_subtracting_what_was_not_in():
     small, large = Joint(torch.ones(2, 2)), Joint(torch.full((2, 2), 2.0))
     with pytest.raises(ValueError, match="counts must be finite and not negative"):
         small - large
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, 3), (3, 3)])
+def test_error_joints_of_different_classes(shape):
+    first, second = Joint(torch.full((2, 3), 5.0)), Joint(torch.ones(shape))
+    with pytest.raises((ValueError, RuntimeError)):
+        first + second
+    with pytest.raises((ValueError, RuntimeError)):
+        first - second
 
 
 def test_rounding_below_zero_is_cut_off():

@@ -76,4 +76,10 @@ class Estimate:
             raise ValueError(
                 f"estimates must be over the same cases; got {len(self.influence)} and {len(other.influence)}"
             )
-        return Estimate(self.value - other.value, self.influence - other.influence)
+        if (np.isnan(self.influence) == np.isnan(other.influence)).all():
+            return Estimate(self.value - other.value, self.influence - other.influence)
+        return Estimate.mean(self._values() - other._values())
+
+    def _values(self) -> NDArray[np.float64]:
+        """The values that a mean was taken of, NaN where unknown: only means have unknown cases."""
+        return np.asarray(self.value + self.cases * self.influence)

@@ -98,6 +98,7 @@ class RiskMap:
         low, high = self.span.low.reshape(shape), self.span.high.reshape(shape)
         width = high - low
         hardness = (high - self.transferability) / torch.where(width > 0, width, 1.0)
+        hardness = torch.where(self.transferability.isneginf(), 1.0, hardness)
         flat = (width <= 0) | (width < self.min_range)
         return torch.where(flat & ~hardness.isnan(), 0.0, hardness.clamp(0, 1))
 
@@ -139,6 +140,7 @@ def risk_map(
     if extent not in ("image", "case", "set"):
         raise ValueError(f"extent must be image, case or set; got {extent!r}")
     theta, target = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    target = target if target.is_floating_point() else target.long()
     classes = num_classes or max(int(target.max()) + 1, 2)
     joint = Joint.of(theta, target, classes)
     values = log_expected_prediction(theta, target, joint)

@@ -73,11 +73,20 @@ class Joint:
 
     def __add__(self, other: Joint) -> Joint:
         """Joint of the pixels of both."""
+        self._check_same(other)
         return Joint(self.counts + other.counts)
 
     def __sub__(self, other: Joint) -> Joint:
         """Joint without the pixels of the other: a total minus one case leaves that case out."""
+        self._check_same(other)
         return Joint(self.counts - other.counts)
+
+    def _check_same(self, other: Joint) -> None:
+        if self.counts.shape != other.counts.shape:
+            raise ValueError(
+                "joints must be of the same classes; "
+                f"got {tuple(self.counts.shape)} and {tuple(other.counts.shape)}"
+            )
 
 
 def expected_prediction(probabilities: Tensor, conditional: Tensor) -> Tensor:
@@ -113,7 +122,7 @@ def log_expected_prediction(
     tensor([[0., 0.]])
     """
     num_classes = len(joint.counts)
-    check_batch(probabilities, labels, num_classes)
+    ignored = check_batch(probabilities, labels, num_classes)
     if probabilities.shape[1] != joint.counts.shape[1]:
         raise ValueError(
             f"joint must have one column per source class; got {joint.counts.shape[1]} columns "
@@ -122,10 +131,11 @@ def log_expected_prediction(
     table = (joint.smoothed if smoothed else joint.conditional).to(probabilities.dtype)
     result = probabilities.new_empty((len(labels), labels[0].numel()))
     for theta, hot, (image, pixels) in _runs(probabilities, labels, num_classes):
-        likelihood = (table @ theta).mul_(hot).sum(0)
-        torch.log(likelihood, out=result[image, pixels])
-    ignored = (labels < 0).flatten(1)
-    return result.clamp_(max=0).masked_fill_(ignored, torch.nan).reshape(labels.shape)
+        run = result[image, pixels]
+        torch.sum((table @ theta).mul_(hot), 0, out=run)
+        run.log_().clamp_(max=0)
+    result = result.reshape(labels.shape)
+    return result.masked_fill_(_signed(labels) < 0, torch.nan) if ignored else result
 
 
 def leep(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
@@ -181,8 +191,8 @@ def likelihood_table(probabilities: Tensor, labels: Tensor, joint: Joint) -> Ten
     return totals
 
 
-def check_batch(probabilities: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Check what comes from outside.
+def check_batch(probabilities: Tensor, labels: Tensor, num_classes: int) -> bool:
+    """Check what comes from outside; whether a pixel is ignored.
 
     Raises:
         TypeError: if the probabilities are no floating-point numbers or the labels no integers.
@@ -199,25 +209,34 @@ def check_batch(probabilities: Tensor, labels: Tensor, num_classes: int) -> None
             "labels must be (B, *S) for probabilities (B, Z, *S); "
             f"got {tuple(labels.shape)} for {tuple(probabilities.shape)}"
         )
-    if labels.numel():
-        low, high = (int(v) for v in labels.aminmax())
-        if low < -1 or high >= num_classes:
-            raise ValueError(
-                f"labels must be in [-1, {num_classes}); got values from {low} to {high}"
-            )
+    if not labels.numel():
+        return False
+    low, high = (int(v) for v in _signed(labels).aminmax())
+    if low < -1 or high >= num_classes:
+        raise ValueError(f"labels must be in [-1, {num_classes}); got values from {low} to {high}")
+    return low < 0
+
+
+def _signed(labels: Tensor) -> Tensor:
+    """Labels in a type that torch can work with: it knows little of unsigned 16 to 64 bits."""
+    return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
 
 
 def _runs(
     probabilities: Tensor, labels: Tensor, num_classes: int
 ) -> Iterator[tuple[Tensor, Tensor, tuple[int, slice]]]:
-    """Runs of pixels: probabilities (Z, n), one-hot labels (Y, n) that are all 0 where ignored, and their place."""
-    theta, flat = probabilities.flatten(2), labels.flatten(1)
+    """Runs of pixels: probabilities (Z, n), one-hot labels (Y, n) that are all 0 where ignored, and their place.
+
+    The one-hot labels are overwritten by the next run.
+    """
+    theta, flat = probabilities.flatten(2), _signed(labels).flatten(1)
     classes = torch.arange(num_classes, dtype=theta.dtype, device=theta.device)[:, None]
     step = max(RUN // theta.shape[1], 4096)
+    space = theta.new_empty(num_classes * min(step, flat.shape[1]))
     for image in range(len(flat)):
         for start in range(0, flat.shape[1], step):
             pixels = slice(start, start + step)
             run = flat[image, pixels].to(theta.dtype)
-            hot = torch.empty((num_classes, len(run)), dtype=theta.dtype, device=theta.device)
+            hot = space[: num_classes * len(run)].view(num_classes, -1)
             torch.eq(run, classes, out=hot)
             yield theta[image, :, pixels], hot, (image, pixels)
