@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -96,20 +97,16 @@ def share(slices: int, cases: int) -> dict[str, float]:
 
 def peak(slices: int, cases: int) -> float:
     """Peak memory in MiB of a scoring run in a process of its own."""
-    code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
-        "import benchmark_resources as b, transfer_risk as tr\n"
-        "from pathlib import Path\n"
-        "task = b.write_cases(Path(sys.argv[2]), int(sys.argv[4]), int(sys.argv[3]))\n"
-        "tr.score(b.make_source(), task, cases=task.cases, cache=b.CACHE)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
+    command = [sys.executable, __file__, "--peak", str(slices), str(cases)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_peak(slices: int, cases: int) -> None:
+    """Score once and print this process's peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [str(Path(__file__).parent), folder, str(slices), str(cases)]
-        result = subprocess.run(
-            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
-        )
-    return float(result.stdout)
+        task = write_cases(Path(folder), cases, slices)
+        tr.score(make_source(), task, cases=task.cases, cache=CACHE)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def help_ratio(repeats: int) -> dict[str, float]:
@@ -134,7 +131,11 @@ def main() -> None:
     parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
     parser.add_argument("--quick", dest="size", action="store_const", const="quick")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--peak", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peak:
+        print_peak(*options.peak)
+        return
     slices, cases, (few, many), repeats = SIZES[options.size or "full"]
     low, high = peak(slices, few), peak(slices, many)
     figures = share(slices, cases) | {
