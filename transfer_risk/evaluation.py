@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
-from transfer_risk.prediction import channel_order, decide, predict_volume
+from transfer_risk.prediction import channel_order, decide, predict_case
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
@@ -65,7 +65,7 @@ def evaluate(
             progress(f"{source.name}: {case.id}")
         whole = read(case, task, every_slice=True)
         volume = Volume(whole.image[order], whole.affine, whole.labels)
-        predicted = decide(source, predict_volume(source, volume))
+        predicted = decide(source, predict_case(source, case, volume))
         rows += _measures(case.id, task.classes, volume, predicted, distances)
     return rows
 

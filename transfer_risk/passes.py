@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import channel_order, predict_volume
+from transfer_risk.prediction import channel_order, predict_case
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
@@ -61,7 +61,7 @@ class Predictions:
             raise ValueError(
                 f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
             )
-        theta = predict_volume(self.source, volume, where=valid)[:, valid]
+        theta = predict_case(self.source, case, volume, every_slice=False)[:, valid]
         return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None].long()
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from transfer_risk.tasks import Source
-from transfer_risk.volumes import Grid, Volume, normalised, read_images, write
+from transfer_risk.tasks import Case, Source
+from transfer_risk.volumes import Prepared, Volume, prepared, read_images, write
 
 Array = NDArray[Any]
 BATCH = 8
@@ -34,21 +34,40 @@ def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
     )
 
 
-def predict_volume(source: Source, volume: Volume, *, where: Array | None = None) -> Array:
+def prepare(source: Source, volume: Volume) -> Prepared:
+    """The examination as the source's network sees it: channels in the source's order."""
+    if source.prepare is not None:
+        return source.prepare(volume)
+    return prepared(volume, source.preprocessing, source.spatial_dims)
+
+
+def predict_case(source: Source, case: Case, volume: Volume, *, every_slice: bool = True) -> Array:
+    """Probabilities (Z, X, Y, Z') of a task's case, from the network or from where they are stored."""
+    if source.stored is None:
+        return predict_volume(source, volume, every_slice=every_slice)
+    theta = source.stored(case.id)
+    wanted = (len(source.classes), *volume.image.shape[1:])
+    if theta.shape != wanted:
+        raise ValueError(
+            f"source {source.name}: probabilities of {case.id} must be {wanted} on the image's grid; got {theta.shape}"
+        )
+    return theta
+
+
+def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) -> Array:
     """Probabilities (Z, X, Y, Z') float32 of the source on the volume's own grid.
 
     Args:
         source: 2D sources run slice by slice.
         volume: Image channels in the source's order.
-        where: Mask (X, Y, Z'): slices without such a voxel are left at 0.
+        every_slice: Otherwise slices without a voxel that counts are left at 0.
     """
-    grid = Grid.of(volume, source.preprocessing, source.spatial_dims)
-    batch = grid.images(normalised(volume.image, source.preprocessing.normalise))
-    wanted = torch.ones(len(batch), dtype=torch.bool) if where is None else grid.slice_mask(where)
-    result = torch.zeros((len(batch), len(source.classes), *batch.shape[2:]))
+    ready = prepare(source, volume)
+    wanted = torch.ones_like(ready.counts) if every_slice else ready.counts
+    result = torch.zeros((len(ready.images), len(source.classes), *ready.images.shape[2:]))
     for places in torch.split(wanted.nonzero()[:, 0], BATCH):
-        result[places] = predict_images(source, batch[places])
-    return grid.back(result)
+        result[places] = predict_images(source, ready.images[places])
+    return ready.back(result)
 
 
 def predict_images(source: Source, images: Tensor) -> Tensor:
@@ -102,6 +121,10 @@ def decide(source: Source, probabilities: Array) -> Array:
 
 def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array, Array]:
     """Raw label map (X, Y, Z), probabilities (Z, X, Y, Z') and affine for one examination's channel files."""
+    if source.stored is not None:
+        raise ValueError(
+            f"source {source.name} is nothing but saved probabilities; it cannot predict a new image"
+        )
     if len(images) != len(source.channels):
         raise ValueError(
             f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from transfer_risk.volumes import Prepared, Volume
 
 NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
@@ -192,6 +195,10 @@ class Source:
         licence: SPDX name, or empty.
         trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
         architecture: The `[network]` table of a native source.
+        prepare: From an examination (channels in the source's order) to what the network sees, for model families with
+            a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
+        stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
+            maps; its network is never called.
     """
 
     name: str
@@ -207,6 +214,8 @@ class Source:
     licence: str = ""
     trained: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Volume], Prepared] | None = None
+    stored: Callable[[str], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         """Check the words."""

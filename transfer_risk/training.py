@@ -17,7 +17,7 @@ from transfer_risk.losses import soft_dice_loss, vanilla_loss
 from transfer_risk.networks import UNet
 from transfer_risk.prediction import pad_to
 from transfer_risk.tasks import Case, Preprocessing, Source, Task
-from transfer_risk.volumes import Grid, Volume, normalised, read
+from transfer_risk.volumes import Grid, Volume, prepared, read
 
 Progress = Callable[[int, float], None]
 
@@ -86,11 +86,9 @@ def training_slices(
     volume: Volume, preprocessing: Preprocessing, size: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Slices of a volume that count: images (n, C, h, w), labels (n, h, w), padded or centrally cropped to size."""
-    assert volume.labels is not None
-    grid = Grid.of(volume, preprocessing, 2)
-    keep = grid.slice_mask(volume.labels >= 0)
-    images = grid.images(normalised(volume.image, preprocessing.normalise))[keep]
-    labels = grid.labels(volume.labels)[keep]
+    ready = prepared(volume, preprocessing, 2)
+    assert ready.labels is not None
+    images, labels = ready.images[ready.counts], ready.labels[ready.counts]
     air = float(images.min()) if preprocessing.normalise == "zscore" and images.numel() else 0.0
     images, _ = pad_to(images, size, value=air)
     labels = pad_to(labels[:, None].float(), size, value=-1)[0][:, 0].long()

@@ -233,6 +233,33 @@ class Grid:
         return functional.interpolate(batch, shape, mode="trilinear")
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One examination as a network sees it, and the way back.
+
+    Args:
+        images: Batch (N, C, *S): slices in 2D, N = 1 in 3D.
+        labels: Classes of the same voxels (N, *S), -1 where they do not count; None without labels.
+        counts: Which members of the batch hold a voxel that counts on the image's own grid, (N,); all without labels.
+        back: From probabilities (N, Z, *S) to the image's own grid (Z, X, Y, Z').
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    counts: Tensor
+    back: Callable[[Tensor], Array]
+
+
+def prepared(volume: Volume, preprocessing: Preprocessing, spatial_dims: int) -> Prepared:
+    """Normalised, turned and resampled as `preprocessing` says; slices along its axis in 2D."""
+    grid = Grid.of(volume, preprocessing, spatial_dims)
+    images = grid.images(normalised(volume.image, preprocessing.normalise))
+    if volume.labels is None:
+        return Prepared(images, None, torch.ones(len(images), dtype=torch.bool), grid.back)
+    counts = grid.slice_mask(volume.labels >= 0)
+    return Prepared(images, grid.labels(volume.labels), counts, grid.back)
+
+
 def normalised(image: Array, how: str) -> Array:
     """Channels (C, *S) as a network wants them; zscore-nonzero leaves zeros at 0."""
     return np.stack([_NORMALISE[how](channel) for channel in image.astype(np.float32)])

@@ -1,0 +1,40 @@
+"""The command `transfer-risk`: parse, call one library function, print. Nothing heavy is imported at the top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from transfer_risk import __version__
+from transfer_risk.cli import diagnosis, models, results
+from transfer_risk.cli.shared import fail
+
+
+class Commands(click.RichGroup):
+    """Turns the library's errors into one sentence and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, FloatingPointError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            fail([reason])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="transfer-risk")
+def main() -> None:
+    """Which pretrained segmentation model to start from, and where on the image the transfer will hurt."""
+
+
+for command in (
+    diagnosis.tasks_command,
+    diagnosis.score_command,
+    diagnosis.map_command,
+    models.pretrain_command,
+    models.predict_command,
+    results.demo_command,
+):
+    main.add_command(command)

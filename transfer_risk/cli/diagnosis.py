@@ -1,0 +1,135 @@
+"""Commands that look at data and sources: tasks, score, map."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from transfer_risk.cli.shared import CACHE, TASK, fail, load_sources, notes, status
+
+
+@click.command("tasks")
+@click.argument("root", type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="Folder for the task files."
+)
+@click.option(
+    "--layout", type=click.Choice(["nnunet", "msd", "pairs"]), help="Recognised where not given."
+)
+@click.option("--binary", is_flag=True, help="One task for each class on each channel.")
+@click.option("--fold", metavar="K/N", help="Test cases are fold K of N (from 0) instead of 30 %.")
+def tasks_command(root: str, out: str, layout: str | None, binary: bool, fold: str | None) -> None:
+    """Write a task file for each task found under ROOT."""
+    from transfer_risk.layouts import write_tasks
+
+    for path in write_tasks(root, out, layout=layout, binary=binary, fold=_fold(fold)):
+        click.echo(path)
+
+
+@click.command("score")
+@TASK
+@click.argument("source", nargs=-1, required=True, type=click.Path())
+@click.option("--by", default="leep", show_default=True, help="Score that orders the sources.")
+@click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "json", "csv"]),
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    help="Folder for ranking.csv, ranking.json and per_case.csv.",
+)
+@CACHE
+def score_command(
+    task: str, source: tuple[str, ...], by: str, format_: str, out: str | None, cache: float
+) -> None:
+    """Rank the SOURCEs for TASK."""
+    from transfer_risk.layouts import load_task
+    from transfer_risk.ranking import SCORES, rank_sources
+    from transfer_risk.reports import ranking_text, write_ranking
+
+    if by not in SCORES:
+        raise click.BadParameter(
+            f"must be one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
+        )
+    target = load_task(task)
+    sources, failed = load_sources(source)
+    with status() as progress:
+        ranking = rank_sources(sources, target, by=by, cache=int(cache * 2**30), progress=progress)
+    click.echo(ranking_text(ranking, format_), nl=False)
+    if out:
+        write_ranking(ranking, out)
+    notes([w for s in ranking.scores for w in s.warnings], "warning")
+    fail(
+        [
+            *failed,
+            *ranking.failed.values(),
+            *(f"dropped for all: {r}" for r in ranking.dropped.values()),
+        ]
+    )
+
+
+@click.command("map")
+@TASK
+@click.argument("source", type=click.Path())
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="Folder for the NIfTI maps."
+)
+@click.option(
+    "--split", default="test", show_default=True, type=click.Choice(["test", "train", "all"])
+)
+@click.option("--case", "ids", multiple=True, help="Only this case; may be repeated.")
+@click.option("--hardness", is_flag=True, help="Write the hardness maps too.")
+@click.option("--base", default=10.0, show_default=True, type=click.FloatRange(min=1))
+@click.option(
+    "--clip", default=0.0, show_default=True, type=click.FloatRange(0, 100, max_open=True)
+)
+@CACHE
+def map_command(
+    task: str,
+    source: str,
+    out: str,
+    split: str,
+    ids: tuple[str, ...],
+    hardness: bool,
+    base: float,
+    clip: float,
+    cache: float,
+) -> None:
+    """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
+    from transfer_risk.adapters import load_source
+    from transfer_risk.layouts import load_task
+    from transfer_risk.mapping import write_maps
+
+    target = load_task(task)
+    cases = target.split("all" if ids else split)
+    if unknown := [i for i in ids if i not in {c.id for c in cases}]:
+        raise click.BadParameter(
+            f"task {target.name} has no case {', '.join(unknown)}", param_hint="--case"
+        )
+    chosen = [c for c in cases if not ids or c.id in ids]
+    with status() as progress:
+        paths, failed = write_maps(
+            load_source(source),
+            target,
+            out,
+            cases=chosen,
+            hardness=hardness,
+            base=base,
+            clip=clip,
+            cache=int(cache * 2**30),
+            progress=progress,
+        )
+    click.echo(f"{len(paths)} maps in {out}")
+    fail(list(failed.values()))
+
+
+def _fold(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, folds = text.partition("/")
+    if not (number.isdigit() and folds.isdigit()):
+        raise click.BadParameter(f"must be K/N, such as 0/5; got {text!r}", param_hint="--fold")
+    return int(number), int(folds)

@@ -1,0 +1,57 @@
+"""Commands that make or use a model: pretrain, predict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from transfer_risk.cli.shared import TASK, bar, fail
+
+
+@click.command("predict")
+@click.argument("source", type=click.Path())
+@click.argument("image", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="Folder for the label maps."
+)
+@click.option("--probabilities", is_flag=True, help="Write the class probabilities too.")
+def predict_command(source: str, image: tuple[str, ...], out: str, probabilities: bool) -> None:
+    """Segment each IMAGE with SOURCE: label maps in the image's own geometry."""
+    from transfer_risk.adapters import load_source
+    from transfer_risk.prediction import write_predictions
+
+    model = load_source(source)
+    paths, failed = write_predictions(model, image, out, probabilities=probabilities)
+    for path in paths:
+        click.echo(path)
+    click.echo(f"decision: {model.decision.kind}", err=True)
+    fail(failed)
+
+
+@click.command("pretrain")
+@TASK
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False), help="Folder of the new source."
+)
+@click.option("--iterations", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
+@click.option("--lr", default=1e-3, show_default=True, type=click.FloatRange(min=0, min_open=True))
+@click.option("--width", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option("--depth", default=5, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--licence", default="", help="SPDX name to record.")
+def pretrain_command(task: str, out: str, **options: Any) -> None:
+    """Train a 2D U-Net on TASK from scratch: a new source."""
+    from transfer_risk.adapters import save_source
+    from transfer_risk.evaluation import evaluate, mean_dice
+    from transfer_risk.layouts import load_task
+    from transfer_risk.training import pretrain
+
+    target = load_task(task)
+    with bar(options["iterations"]) as progress:
+        source = pretrain(target, progress=progress, **options)
+    save_source(source, out)
+    dice = mean_dice(evaluate(source, target, distances=False))
+    low, high = dice.interval()
+    click.echo(f"{out}: Dice {dice.value:.3f} [{low:.3f}, {high:.3f}] on {dice.cases} test cases")

@@ -1,0 +1,126 @@
+"""Run folders: what a fine-tuning leaves behind, and how it is read again.
+
+config.toml   [run] task and source as paths from the folder, and every option as resolved
+manifest.json format, finished, cases of train, validation and test, versions, seeds, input hashes, command, timings
+log.csv       iteration, loss, lr, fg_share, seconds
+metrics.csv   case, class, stage (before or after), dice, hd95, recall, precision; empty = unknown
+model/        itself a source
+maps/before/ and maps/after/   <case>_risk, <case>_transferability and <case>_prediction (class numbers) .nii.gz
+checkpoint/   the newest resumable state
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_risk.evaluation import Measure
+from transfer_risk.layouts import load_task
+from transfer_risk.tasks import Case, Task, read_toml
+
+Stage = Literal["before", "after"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Args:
+        path: Its folder.
+        config: Table of config.toml.
+        manifest: Content of manifest.json.
+        measures: Measures of the test cases by stage.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    measures: dict[Stage, tuple[Measure, ...]]
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.resolve().name
+
+    @property
+    def method(self) -> str:
+        """Loss that it was trained with."""
+        return str(self.config["method"])
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether nothing was transferred: the reference for negative transfer."""
+        return bool(self.config["init"] == "random")
+
+    @cached_property
+    def task(self) -> Task:
+        """The target, from its task file."""
+        return load_task(self.path / self.config["task"])
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """The test cases that were evaluated and mapped."""
+        ids = self.manifest["cases"]["test"]
+        return tuple(c for c in self.task.cases if c.id in ids)
+
+    def transferability(self, stage: Stage, case: Case) -> NDArray[np.float32]:
+        """T (X, Y, Z) in nats, NaN where ignored, on the joint of the other test cases."""
+        return np.asarray(self._load(stage, case, "transferability"), dtype=np.float32)
+
+    def prediction(self, stage: Stage, case: Case) -> NDArray[np.int16]:
+        """Class numbers (X, Y, Z) by the stored decision of the stage's model."""
+        return np.asarray(self._load(stage, case, "prediction"), dtype=np.int16)
+
+    def log(self) -> list[dict[str, float]]:
+        """Rows of log.csv."""
+        with open(self.path / "log.csv", encoding="utf-8", newline="") as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+    def _load(self, stage: Stage, case: Case, what: str) -> NDArray[Any]:
+        path = self.path / "maps" / stage / f"{case.id}_{what}.nii.gz"
+        try:
+            return np.asarray(nib.load(path).dataobj)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{path}: no such file; the run is incomplete, start it again with --resume"
+            ) from None
+
+
+def load_run(path: str | Path) -> Run:
+    """A finished run.
+
+    Raises:
+        ValueError: naming the folder, if it is no run, or one that is not finished.
+    """
+    folder = Path(path)
+    if not (folder / "manifest.json").is_file() or not (folder / "config.toml").is_file():
+        raise ValueError(
+            f"{folder}: is no run folder (no config.toml and manifest.json); finetune --out makes one"
+        )
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if not manifest["finished"]:
+        raise ValueError(f"{folder}: is not finished; start the same command again to resume it")
+    config = read_toml(folder / "config.toml")
+    return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
+
+
+def _measures(path: Path) -> dict[Stage, tuple[Measure, ...]]:
+    found: dict[Stage, list[Measure]] = {"before": [], "after": []}
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            numbers = [
+                float(row[k]) if row[k] else math.nan
+                for k in ("dice", "hd95", "recall", "precision")
+            ]
+            stage: Stage = "before" if row["stage"] == "before" else "after"
+            found[stage].append(Measure(row["case"], row["class"], *numbers))
+    return {"before": tuple(found["before"]), "after": tuple(found["after"])}
