@@ -1,7 +1,8 @@
 """What scoring costs besides the network: time share, memory and start-up; writes results/benchmark_resources.csv.
 
 - share: LEEP, maps and tables as a share of a float32 scoring run of a U-Net of width 16, slices of 192 x 160;
-- memory: growth of the peak from few to many slices, beside the cache budget;
+- memory: growth of the peak from few to many slices, beside the cache budget; both processes run equally many forward
+  passes, since the C library's allocator takes some tens of MiB more while it warms up;
 - help: `transfer-risk --help` against an empty rich-click application with as many commands.
 """
 
@@ -27,7 +28,7 @@ import transfer_risk as tr
 SIZES = {  # slices of a case, cases for the share; few and many cases for memory; repeats of --help
     "smoke": (2, 2, (2, 4), 2),
     "quick": (10, 4, (2, 40), 7),
-    "full": (10, 10, (2, 100), 15),
+    "full": (10, 10, (1, 100), 15),
 }
 SHAPE = (192, 160)
 CACHE = 64 * 2**20
@@ -95,17 +96,18 @@ def share(slices: int, cases: int) -> dict[str, float]:
     }
 
 
-def peak(slices: int, cases: int) -> float:
-    """Peak memory in MiB of a scoring run in a process of its own."""
-    command = [sys.executable, __file__, "--peak", str(slices), str(cases)]
+def peak(slices: int, cases: int, repeats: int) -> float:
+    """Peak memory in MiB of a process that scores the same cases `repeats` times."""
+    command = [sys.executable, __file__, "--peak", str(slices), str(cases), str(repeats)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def print_peak(slices: int, cases: int) -> None:
-    """Score once and print this process's peak memory in MiB."""
+def print_peak(slices: int, cases: int, repeats: int) -> None:
+    """Score and print this process's peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         task = write_cases(Path(folder), cases, slices)
-        tr.score(make_source(), task, cases=task.cases, cache=CACHE)
+        for _ in range(repeats):
+            tr.score(make_source(), task, cases=task.cases, cache=CACHE)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -131,13 +133,13 @@ def main() -> None:
     parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
     parser.add_argument("--quick", dest="size", action="store_const", const="quick")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--peak", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         print_peak(*options.peak)
         return
     slices, cases, (few, many), repeats = SIZES[options.size or "full"]
-    low, high = peak(slices, few), peak(slices, many)
+    low, high = peak(slices, few, many // few), peak(slices, many, 1)
     figures = share(slices, cases) | {
         "few_slices": few * slices,
         "many_slices": many * slices,

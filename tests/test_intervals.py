@@ -1,6 +1,7 @@
 """Estimates against scipy's t interval and t tests."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,36 @@ def test_interval_by_hand():
     assert estimate.standard_error == pytest.approx(1 / math.sqrt(3), rel=1e-12)
     half = 4.302652729911275 / math.sqrt(3)
     assert estimate.interval() == pytest.approx((2 - half, 2 + half), rel=1e-9)
+
+
+# skewness
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_correction_inverts_hall_and_agrees_with_p(seed):
+    values = np.exp(draw(seed)[0])
+    estimate = replace(Estimate.mean(values), skewed=True)
+    n, s = len(values), values.std()
+    skewness = ((values - values.mean()) ** 3).mean() / s**3
+    for end, sign in zip(estimate.interval(0.9), (1, -1), strict=True):
+        t = (values.mean() - end) / (s / math.sqrt(n - 1))
+        a, b = skewness / (3 * math.sqrt(n)), skewness / (6 * math.sqrt(n))  # Hall 1992
+        g = t + a * t**2 + a**2 * t**3 / 3 + b
+        assert g == pytest.approx(sign * stats.t.ppf(0.95, n - 1), rel=1e-6)
+        shifted = replace(estimate, value=estimate.value - end)
+        assert shifted.p_value == pytest.approx(0.1, rel=1e-6)
+
+
+def test_symmetric_values_need_no_correction():
+    plain = Estimate.mean([1.0, 2.0, 3.0, 4.0, 5.0])
+    corrected = replace(plain, skewed=True)
+    assert corrected.interval() == pytest.approx(plain.interval(), rel=1e-9)
+
+
+def test_a_long_right_tail_moves_the_interval_to_the_right():
+    plain = Estimate.mean([1.0, 1.1, 1.2, 1.0, 5.0])
+    low, high = replace(plain, skewed=True).interval()
+    assert low > plain.interval()[0] and high > plain.interval()[1]
 
 
 # cases without the quantity

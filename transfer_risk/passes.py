@@ -6,6 +6,8 @@ each of the passes that follow (at most two), so memory stays bounded.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +19,7 @@ from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
 CACHE = 2**30
+WORKING = 4  # copies of a case that are in memory while it is predicted: the budget holds them too
 Progress = Callable[[str], None]
 
 
@@ -37,6 +40,7 @@ class Predictions:
         for case in self.cases:
             if case.id in self.failed:
                 continue
+            _give_back_memory()
             if case.id not in self._kept:
                 try:
                     theta, labels = self._predicted(case)
@@ -44,12 +48,12 @@ class Predictions:
                     self.failed[case.id] = str(error)
                     continue
                 size = theta.nbytes + labels.nbytes
-                if size <= self.budget:
+                if (1 + WORKING) * size <= self.budget:
                     self._kept[case.id] = theta, labels
                     self.budget -= size
             else:
                 theta, labels = self._kept[case.id]
-            yield case, theta, labels
+            yield case, theta, labels.long()
 
     def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
         if self.progress:
@@ -62,7 +66,13 @@ class Predictions:
                 f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
             )
         theta = predict_case(self.source, case, volume, every_slice=False)[:, valid]
-        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None].long()
+        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None]
+
+
+def _give_back_memory() -> None:
+    """Return what is free to the system: glibc keeps it, and kept tensors among short-lived ones fragment its heap."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:

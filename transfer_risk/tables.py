@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def leep_estimates(tables: Tables, classes: tuple[str, ...]) -> dict[str, Estima
     for k, name in enumerate(classes):
         known = float(by_class[k]) if present[k] else math.nan
         result[f"leep[{name}]"] = Estimate(known, influence[:, k])
-    return result
+    return {name: replace(estimate, skewed=True) for name, estimate in result.items()}
 
 
 def _class_scores(tables: Tables) -> tuple[Floats, Floats]:
