@@ -21,8 +21,13 @@ def vanilla_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def class_weighted_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Cross-entropy weighted by the class of the pixel: sum(w CE) / sum(w), class_weights (Y,)."""
-    weights = class_weights.to(logits)[labels.clamp(min=0).long()] * (labels >= 0)
-    return (weights * _cross_entropy(logits, labels)).sum() / _positive(weights.sum())
+    return weighted_mean_loss(logits, labels, class_weights.to(logits)[labels.clamp(min=0).long()])
+
+
+def weighted_mean_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy averaged with the weights of the pixels (B, *S): sum(w CE) / sum(w) over the valid pixels."""
+    used = torch.where(labels >= 0, weights, 0.0).to(logits)
+    return (used * _cross_entropy(logits, labels)).sum() / _positive(used.sum())
 
 
 def inverse_frequency(counts: Tensor) -> Tensor:

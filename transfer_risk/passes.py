@@ -32,6 +32,7 @@ class Predictions:
     cases: Sequence[Case]
     budget: int = CACHE
     progress: Progress | None = None
+    every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -58,7 +59,7 @@ class Predictions:
     def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
         if self.progress:
             self.progress(f"{self.source.name}: {case.id}")
-        volume = read_for(self.source, case, self.task)
+        volume = read_for(self.source, case, self.task, every_slice=self.every_slice)
         assert volume.labels is not None
         valid = volume.labels >= 0
         if not valid.any():

@@ -109,6 +109,23 @@ class RiskMap:
         return torch.where(hardness.isnan(), 0.0, self.base**hardness)
 
 
+def class_means(risk: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Risk (B, *S) with each pixel's value replaced by its class's mean in the same image; 0 where ignored.
+
+    The control `class-mean`: what a risk map does beyond weighting the classes of an image.
+
+    Args:
+        risk: (B, *S).
+        labels: (B, *S), -1 where ignored.
+        num_classes: Y.
+    """
+    hot = torch.nn.functional.one_hot(labels.clamp(min=0).long(), num_classes).flatten(1, -2)
+    hot = (hot * (labels >= 0).flatten(1).unsqueeze(-1)).to(risk)
+    counts = hot.sum(1)
+    means = (hot * risk.flatten(1).unsqueeze(-1)).sum(1) / torch.where(counts > 0, counts, 1.0)
+    return (hot * means.unsqueeze(1)).sum(-1).reshape(risk.shape)
+
+
 def risk_map(
     probabilities: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,

@@ -30,12 +30,15 @@ class Case:
         images: One file per channel of the task, in its order.
         label: Label file; None for an unlabelled case.
         group: What must not be divided by a split, usually the patient; the id where empty.
+        slices: Only these slices along the task's axis count for scoring and training (few-shot); None: all that
+            the task selects.
     """
 
     id: str
     images: tuple[str, ...]
     label: str | None = None
     group: str = ""
+    slices: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Task:
         training: Preprocessing for sources that are made from this task.
         root: Data folder, for the record.
         layout: How the files under root lie, for the record.
+        path: Task file that it was read from; empty if it was built in Python.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Task:
     training: Preprocessing = field(default_factory=Preprocessing)
     root: str = ""
     layout: str = ""
+    path: str = ""
 
     def __post_init__(self) -> None:
         """Check that names are unique and agree."""
@@ -199,6 +204,7 @@ class Source:
             a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
+        path: Folder or file that it was read from; empty if it was built in Python.
     """
 
     name: str
@@ -216,6 +222,7 @@ class Source:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Volume], Prepared] | None = None
     stored: Callable[[str], NDArray[Any]] | None = None
+    path: str = ""
 
     def __post_init__(self) -> None:
         """Check the words."""

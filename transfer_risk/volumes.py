@@ -63,6 +63,8 @@ def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
         labels[~(volume.image != 0).any(0)] = -1
     if not every_slice:
         keep = selected_slices(volume.image, labels, task.slices)
+        if case.slices is not None:
+            keep &= np.isin(np.arange(len(keep)), case.slices)
         np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
     return Volume(volume.image, volume.affine, labels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from transfer_risk.adapters import native
@@ -22,7 +23,7 @@ def load_source(path: str | Path) -> Source:
         raise ValueError(f"{folder}: no such source")
     for candidate in (folder, folder / "model"):
         if native.matches(candidate):
-            return native.read_source(candidate)
+            return replace(native.read_source(candidate), path=str(path))
     raise ValueError(
         f"{folder}: is no source; a native source is a folder with source.toml and model.safetensors"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def load_task(path: str | Path) -> Task:
     try:
         root = (Path(path).parent / table["root"]).resolve()
         dataset = read_dataset(root, table["layout"])
-        return _task(table, dataset, root)
+        return replace(_task(table, dataset, root), path=str(path))
     except KeyError as error:
         raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
     except TypeError as error:

@@ -1,0 +1,228 @@
+"""A copy of a source's network fitted to a target: which tensors were loaded, replaced or left, which are trained."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transfer_risk.tasks import Source
+
+Layer = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each tensor, and what is trained.
+
+    Args:
+        loaded: Names of tensors with the source's values.
+        replaced: Names and shapes of tensors that start anew.
+        left: Names of tensors of the source that the new network does not have.
+        trainable: Names of parameters that are trained.
+        frozen: Names of parameters that are not.
+        counts: Numbers of trained and of frozen values.
+    """
+
+    loaded: tuple[str, ...]
+    replaced: tuple[str, ...]
+    left: tuple[str, ...]
+    trainable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    counts: tuple[int, int]
+
+    def __str__(self) -> str:
+        """Four lines that paste."""
+        trained, kept = self.counts
+        lines = (
+            ("loaded", f"{len(self.loaded)} tensors of the source"),
+            ("replaced", _listed(self.replaced)),
+            ("left over", _listed(self.left)),
+            (
+                "trainable",
+                f"{len(self.trainable)} parameters, {trained:,} values: {_parts(self.trainable)}",
+            ),
+            ("frozen", f"{len(self.frozen)} parameters, {kept:,} values: {_parts(self.frozen)}"),
+        )
+        return "\n".join(f"{name:<10} {text}" for name, text in lines)
+
+
+def adapted_network(
+    source: Source, num_classes: int, *, head: str, scratch: bool, seed: int
+) -> tuple[nn.Module, bool]:
+    """A copy of the source's network with `num_classes` outputs, and whether its head is the source's own.
+
+    Args:
+        source: Its network is not changed.
+        num_classes: Of the target.
+        head: `keep`, `new` or `auto` (keep where the numbers of classes are equal).
+        scratch: Forget every weight.
+        seed: Of new weights.
+
+    Raises:
+        ValueError: if the head cannot be kept or replaced, or the weights cannot be forgotten.
+    """
+    if source.stored is not None:
+        raise ValueError(
+            f"source {source.name} is nothing but saved probabilities; only a network can be fine-tuned"
+        )
+    same = len(source.classes) == num_classes
+    if head == "keep" and not same:
+        raise ValueError(
+            f"head keep needs as many classes as source {source.name} has ({len(source.classes)}); the task has "
+            f"{num_classes}. Use --head new"
+        )
+    network = copy.deepcopy(source.network)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    kept = head == "keep" or (head == "auto" and same)
+    torch.manual_seed(seed)
+    if not kept:
+        _replace_head(network, source, num_classes)
+    if scratch:
+        _forget(network, source.name)
+    return network, kept and not scratch
+
+
+def freeze(network: nn.Module, pattern: str) -> None:
+    """Freeze the parameters that the expression matches (empty: none).
+
+    Raises:
+        ValueError: if nothing, or everything, would be frozen.
+    """
+    if not pattern:
+        return
+    expression = re.compile(pattern)
+    names = [name for name, _ in network.named_parameters()]
+    frozen = [name for name in names if expression.search(name)]
+    if not frozen:
+        raise ValueError(
+            f"freeze {pattern!r} matches no parameter; the network's parts are {_parts(tuple(names))}"
+        )
+    if len(frozen) == len(names):
+        raise ValueError(f"freeze {pattern!r} matches every parameter; nothing would be trained")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+
+
+def training_mode(network: nn.Module) -> None:
+    """Training mode, but evaluation mode for parts that are frozen whole: norm statistics and dropout stand still."""
+    network.train()
+    for module in network.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            module.eval()
+
+
+def load_report(source: Source, network: nn.Module, *, scratch: bool = False) -> LoadReport:
+    """What `network` has from the source, and what of it is trained."""
+    old, new = source.network.state_dict(), network.state_dict()
+    same = {
+        name
+        for name, tensor in new.items()
+        if not scratch and name in old and _equal(old[name], tensor)
+    }
+    parameters = dict(network.named_parameters())
+    trainable = tuple(n for n, p in parameters.items() if p.requires_grad)
+    frozen = tuple(n for n in parameters if n not in trainable)
+    return LoadReport(
+        tuple(n for n in new if n in same),
+        tuple(f"{n} {tuple(t.shape)}" for n, t in new.items() if n not in same),
+        tuple(n for n in old if n not in new),
+        trainable,
+        frozen,
+        (
+            sum(parameters[n].numel() for n in trainable),
+            sum(parameters[n].numel() for n in frozen),
+        ),
+    )
+
+
+def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
+    """Name of the layer that gives the network's outputs: the last one that runs, by a probing forward pass.
+
+    Raises:
+        ValueError: if the last layer is none whose outputs are the source's classes.
+    """
+    order: list[str] = []
+    names = {module: name for name, module in network.named_modules()}
+    hooks = [
+        module.register_forward_hook(lambda m, _i, _o: order.append(names[m]))
+        for module in network.modules()
+        if isinstance(module, Layer)
+    ]
+    shape = source.preprocessing.size or (size,) * source.spatial_dims
+    was = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, len(source.channels), *shape))
+    finally:
+        network.train(was)
+        for hook in hooks:
+            hook.remove()
+    outputs = _outputs(network.get_submodule(order[-1])) if order else 0
+    expected = {len(source.classes), len(source.classes) - 1}
+    if outputs not in expected:
+        raise ValueError(
+            f"source {source.name}: its last layer {order[-1] if order else '-'} has {outputs} outputs for "
+            f"{len(source.classes)} classes; the head cannot be adapted. Give it a last convolution of its own"
+        )
+    return order[-1]
+
+
+def _replace_head(network: nn.Module, source: Source, num_classes: int) -> None:
+    name = head_name(network, source)
+    parent, _, last = name.rpartition(".")
+    old = network.get_submodule(name)
+    bias = old.bias is not None
+    new: nn.Module
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, num_classes, bias=bias)
+    else:
+        layer: Any = old
+        options = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
+        new = type(layer)(layer.in_channels, num_classes, bias=bias, **options)
+    setattr(network.get_submodule(parent), last, new)
+
+
+def _forget(network: nn.Module, name: str) -> None:
+    """Draw all weights again."""
+    for path, module in network.named_modules():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        reset = getattr(module, "reset_parameters", None)
+        if own and reset is None:
+            raise ValueError(
+                f"source {name}: its part {path or type(module).__name__} has no reset_parameters; init random is not "
+                "possible for it"
+            )
+        if reset is not None:
+            reset()
+
+
+def _outputs(layer: nn.Module) -> int:
+    return int(
+        layer.out_features if isinstance(layer, nn.Linear) else getattr(layer, "out_channels", 0)
+    )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.equal(a, b))
+
+
+def _listed(names: tuple[str, ...], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + more) or "-"
+
+
+def _parts(names: tuple[str, ...]) -> str:
+    return ", ".join(_top(names)) or "-"
+
+
+def _top(names: tuple[str, ...]) -> Iterator[str]:
+    yield from dict.fromkeys(name.partition(".")[0] for name in names)

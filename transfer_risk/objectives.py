@@ -1,0 +1,148 @@
+"""From a batch to its loss: the weight of each pixel by method, and what the weighted sum is divided by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from transfer_risk.losses import (
+    Divisor,
+    inverse_frequency,
+    risk_weighted_loss,
+    soft_dice_loss,
+    vanilla_loss,
+    weighted_mean_loss,
+)
+from transfer_risk.recipes import Recipe
+from transfer_risk.riskmap import RiskMap, Span, class_means
+from transfer_risk.samples import Batch, Samples
+
+GAMMA = 1 / 3
+"""Exponent of `eep-risk`: weight EEP(y)^-gamma."""
+LEAST_EEP = 1e-4
+MEMORY = 0.95
+"""Share of the running sums of `adaptive-risk` that a step keeps."""
+
+
+@dataclass(eq=False)
+class Objective:
+    """Loss of one fine-tuning.
+
+    Args:
+        recipe: Method and its options.
+        class_weights: (Y,) for `class-weight`.
+        spans: Of each sample, where they are known before a batch is drawn.
+        least: Nats; transferability below it counts as it (`trs-map` with exp(-T)).
+        overlap: Running sums over p t and p + t of each class, (2, Y): the only state, of `adaptive-risk`.
+    """
+
+    recipe: Recipe
+    class_weights: Tensor
+    spans: Span | None = None
+    least: float = -math.inf
+    overlap: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @classmethod
+    def of(cls, recipe: Recipe, samples: Samples, num_classes: int) -> Objective:
+        """Objective for the training samples, on whose labels and transferability it depends."""
+        spans, least = None, -math.inf
+        if samples.transferability:
+            spans = samples.spans(recipe.extent, recipe.clip)
+            if recipe.method == "trs-map" and recipe.exponential:
+                values = np.concatenate([t[~np.isnan(t)] for t in samples.transferability])
+                least = float(np.percentile(values, 1))
+        weights = inverse_frequency(samples.class_counts(num_classes))
+        return cls(recipe, weights, spans, least, torch.zeros(2, num_classes, dtype=torch.float64))
+
+    def weights(self, batch: Batch) -> Tensor:
+        """Weight of each pixel (B, *S), 0 where ignored."""
+        valid, method = batch.labels >= 0, self.recipe.method
+        if method == "vanilla":
+            return valid.float()
+        if method in ("class-weight", "adaptive-risk"):
+            table = self.class_weights if method == "class-weight" else self.class_risks()
+            return torch.where(valid, table.float()[batch.labels.clamp(min=0)], 0.0)
+        risk_map = self._risk_map(batch)
+        if method == "risk-map":
+            return risk_map.risk
+        if method == "class-mean":
+            return class_means(risk_map.risk, batch.labels, len(self.class_weights))
+        if method == "trs-map" and not self.recipe.exponential:
+            return torch.where(valid, 1 + risk_map.hardness, 0.0)
+        least = self.least if method == "trs-map" else math.log(LEAST_EEP)
+        power = 1.0 if method == "trs-map" else GAMMA
+        return torch.where(
+            valid, torch.exp(-power * risk_map.transferability.clamp(min=least)), 0.0
+        )
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Scalar loss of a batch."""
+        labels, recipe = batch.labels, self.recipe
+        if recipe.method == "adaptive-risk":
+            self._remember(logits.detach(), labels)
+        if recipe.method == "vanilla":
+            loss = vanilla_loss(logits, labels)
+        elif recipe.method in ("risk-map", "class-mean"):
+            divisor = cast(Divisor, recipe.divisor)
+            least = recipe.min_foreground
+            risk = self.weights(batch)
+            loss = risk_weighted_loss(logits, labels, risk, divisor=divisor, min_foreground=least)
+        elif recipe.method == "trs-map":
+            loss = risk_weighted_loss(logits, labels, self.weights(batch), divisor="pixels")
+        else:
+            loss = weighted_mean_loss(logits, labels, self.weights(batch))
+        if recipe.dice_weight:
+            loss = loss + recipe.dice_weight * soft_dice_loss(logits, labels)
+        return loss
+
+    def class_risks(self) -> Tensor:
+        """Weights of `adaptive-risk` (Y,): 1 for background, (2 - D) / D for a class of running soft Dice D."""
+        overlap, size = self.overlap
+        dice = torch.where(size > 0, 2 * overlap / size.clamp(min=1e-12), 1.0).clamp(0.05, 0.98)
+        weights = (2 - dice) / dice
+        weights[0] = 1.0
+        return weights
+
+    def _remember(self, logits: Tensor, labels: Tensor) -> None:
+        """Running sums with this batch's soft overlap; a class that the batch does not hold keeps its own."""
+        valid = (labels >= 0).unsqueeze(1)
+        p = logits.float().softmax(1) * valid
+        t = functional.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * valid
+        axes = [0, *range(2, p.ndim)]
+        new = torch.stack([(p * t).sum(axes), (p + t).sum(axes)]).double().cpu()
+        mixed = MEMORY * self.overlap + (1 - MEMORY) * new
+        first = self.overlap[1] == 0
+        present = t.sum(axes).cpu() > 0
+        self.overlap = torch.where(present, torch.where(first, new, mixed), self.overlap)
+
+    def _risk_map(self, batch: Batch) -> RiskMap:
+        assert batch.transferability is not None
+        recipe, values = self.recipe, batch.transferability
+        if self.spans is None:
+            span = Span.of(values, per_image=True, clip=recipe.clip)
+        elif self.spans.low.ndim:
+            places = batch.places.to(self.spans.low.device)
+            span = Span(self.spans.low[places], self.spans.high[places])
+        else:
+            span = self.spans
+        span = Span(span.low.to(values), span.high.to(values))
+        return RiskMap(values, span, recipe.base, recipe.min_range)
+
+
+def mean_weights(objective: Objective, samples: Samples, num_classes: int) -> Tensor:
+    """Mean weight of each class over the training pixels (Y,); NaN for an absent class."""
+    sums, counts = (np.zeros(num_classes) for _ in range(2))
+    for place in range(len(samples)):
+        batch: Any = samples.batch(np.array([place]))
+        valid = (batch.labels >= 0).numpy()
+        labels = batch.labels.numpy()[valid]
+        sums += np.bincount(labels, objective.weights(batch).numpy()[valid], num_classes)
+        counts += np.bincount(labels, minlength=num_classes)
+    means = np.divide(sums, counts, out=np.full(num_classes, np.nan), where=counts > 0)
+    return torch.from_numpy(means)
