@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
-from transfer_risk.tasks import activate, held_out
+from transfer_risk.outputs import activate
+from transfer_risk.tasks import held_out
 from transfer_risk.volumes import Grid, Volume, read
 
 SHAPE = (14, 12, 6)

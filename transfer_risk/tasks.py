@@ -190,15 +190,17 @@ class Source:
             `regions` (nested, outermost first) or `none`.
         spatial_dims: 2 or 3.
         preprocessing: What the network was trained with.
-        encoder: Regular expression on parameter names: the part that fine-tuning freezes.
+        encoder: Regular expression on parameter names: the part that fine-tuning freezes. Empty:
+            `encoders.encoder_pattern` looks it up.
         decision: How probabilities become labels.
         licence: SPDX name, or empty.
         trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
-        architecture: The `[network]` table of a native source.
+        architecture: The `[network]` table from which the network can be built again; empty: it cannot be saved.
         prepare: From an examination (channels in the source's order) to what the network sees, for model families with
             a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
+        notes: What a reader should know of how it was loaded, in sentences.
     """
 
     name: str
@@ -209,13 +211,14 @@ class Source:
     activation: str = "softmax"
     spatial_dims: int = 2
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    encoder: str = r"^encoder\."
+    encoder: str = ""
     decision: Decision = field(default_factory=Decision)
     licence: str = ""
     trained: Mapping[str, Any] = field(default_factory=dict)
     architecture: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Volume], Prepared] | None = None
     stored: Callable[[str], NDArray[Any]] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words."""
@@ -226,49 +229,61 @@ class Source:
         """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
 
         Raises:
-            ValueError: if channels or dimensions are not those of the source, or the prediction has NaN.
+            ValueError: naming the source, if channels or dimensions are not its own, or its network returns NaN, another
+                number of classes, no segmentation at all, or probabilities where logits are declared (and vice versa).
         """
         import torch
+
+        from transfer_risk.outputs import activate, check_meaning
+
+        with _evaluating(self.network), torch.no_grad():
+            outputs = self._outputs(images)
+            with self._named():
+                check_meaning(outputs, self.activation)
+            return activate(outputs, self.activation)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, Z, *S) whose softmax is the probabilities, with gradients and in the network's current mode.
+
+        Raises:
+            ValueError: naming the source, if channels, dimensions or classes are not its own.
+        """
+        from transfer_risk.outputs import class_logits
+
+        return class_logits(self._outputs(images), self.activation)
+
+    def _outputs(self, images: Tensor) -> Tensor:
+        """Raw outputs at the images' resolution, float32."""
+        from transfer_risk.outputs import head, num_channels
 
         if images.ndim != self.spatial_dims + 2 or images.shape[1] != len(self.channels):
             raise ValueError(
                 f"source {self.name} wants images (B, {len(self.channels)}, *S) with {self.spatial_dims} spatial "
                 f"dimensions for channels {list(self.channels)}; got {tuple(images.shape)}"
             )
-        with _evaluating(self.network), torch.inference_mode():
+        try:
             outputs = self.network(images)
-        probabilities = activate(outputs.float(), self.activation)
-        if probabilities.shape[1] != len(self.classes):
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
             raise ValueError(
-                f"source {self.name} declares {len(self.classes)} classes; its network gives {probabilities.shape[1]}"
+                f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); set "
+                "preprocessing.size to a size that it can take"
+            ) from error
+        with self._named():
+            found = head(
+                outputs, images.shape[2:], num_channels(self.activation, len(self.classes))
             )
-        if not bool(torch.isfinite(probabilities).all()):
+        return found.float()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the source's name and what it declares before an error."""
+        try:
+            yield
+        except ValueError as error:
             raise ValueError(
-                f"source {self.name} predicts NaN; check its weights and the intensities it expects"
-            )
-        return probabilities
-
-
-def activate(outputs: Tensor, activation: str) -> Tensor:
-    """Probabilities (B, Z, *S) that sum to 1, from raw outputs.
-
-    `sigmoid`, one channel p: (1-p, p); several: class k = p_k prod_{j>k} (1-p_j), background prod (1-p_j).
-    `regions`: nested, outermost first: p_k <- min(p_k, p_{k-1}); class k = p_k - p_{k+1}; background 1 - p_1.
-    """
-    import torch
-
-    if activation == "softmax":
-        return outputs.softmax(1)
-    if activation == "none":
-        return outputs
-    p = outputs.sigmoid()
-    if activation == "regions":
-        p = torch.cummin(p, 1).values
-        inner = torch.cat([p[:, 1:], torch.zeros_like(p[:, :1])], 1)
-        return torch.cat([1 - p[:, :1], p - inner], 1)
-    free = torch.flip(torch.cumprod(torch.flip(1 - p, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
-    later = torch.cat([free[:, 1:], torch.ones_like(p[:, :1])], 1)
-    return torch.cat([free[:, :1], p * later], 1)
+                f"source {self.name} ({len(self.classes)} classes, activation {self.activation}): its network {error}"
+            ) from None
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

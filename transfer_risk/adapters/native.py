@@ -38,7 +38,7 @@ def read_source(path: Path) -> Source:
             activation=table.get("activation", "softmax"),
             spatial_dims=table.get("spatial_dims", 2),
             preprocessing=Preprocessing.of(table.get("preprocessing", {})),
-            encoder=table.get("encoder", r"^encoder\."),
+            encoder=table.get("encoder", ""),
             decision=_decision(table.get("decision", {})),
             licence=table.get("licence", ""),
             trained=table.get("trained", {}),
