@@ -9,7 +9,6 @@ from torch import nn
 import transfer_risk as tr
 from transfer_risk.encoders import KNOWN, encoder_parameters, encoder_pattern
 
-
 SWIN = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
 NETWORKS = [  # class, arguments: a small 2D network of each
     ("UNet", (2, 1, 2, (4, 8, 16), (2, 2)), {}),

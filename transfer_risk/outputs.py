@@ -78,6 +78,15 @@ def activate(outputs: Tensor, activation: str) -> Tensor:
     return torch.cat([free[:, :1], p * later], 1)
 
 
+def activated(outputs: Tensor, activation: str) -> Tensor:
+    """As `activate`, in the memory of the outputs where the number of channels stays, a slab at a time."""
+    if activation not in ("softmax", "none") or (activation == "none" and outputs.shape[1] == 1):
+        return activate(outputs, activation)
+    for slab in torch.split(outputs, 16, 2):
+        slab.copy_(activate(slab, activation))
+    return outputs
+
+
 def class_logits(outputs: Tensor, activation: str) -> Tensor:
     """Logits (B, Z, *S) whose softmax is `activate(outputs, activation)`, with gradients.
 

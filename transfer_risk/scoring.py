@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import channel_order, decide
+from transfer_risk.prediction import channel_note, channel_order, decide
 from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.transferability import (
@@ -292,10 +292,7 @@ def _warnings(source: Source, task: Task, cases: tuple[str, ...]) -> Iterator[st
     seen = sorted(set(source.trained.get("cases", ())) & set(cases)) if same else []
     if seen:
         yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
-    if not set(source.channels) <= set(task.channels):
-        yield (
-            f"source {source.name} reads the channels {list(source.channels)}; "
-            f"it was given {list(task.channels)} by position"
-        )
+    if note := channel_note(source, task.channels):
+        yield note
     if len(cases) == 1:
         yield f"source {source.name}: one case; no interval, nothing left out"

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from transfer_risk.volumes import Prepared, Volume
 
-NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "none")
+NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
+MISSING = ("", "zero", "repeat")
 ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
 
 
@@ -59,13 +60,15 @@ class Preprocessing:
     """What a network sees: it belongs to the source, and is what the source was trained with.
 
     Args:
-        normalise: `zscore-nonzero` (mean and deviation of each channel over its non-zero voxels), `zscore`, `minmax`
-            or `none`.
+        normalise: `zscore-nonzero` (mean and deviation of each channel over its non-zero voxels), `zscore`, `minmax`,
+            `window` (clipped to `window` and scaled to [0, 1], for CT) or `none`.
         spacing: Millimetres per voxel, in the plane for 2D; empty: the image's own.
         size: Voxels that the network sees at once; smaller images are padded, larger ones covered by windows. Empty:
             the whole image.
         orientation: Axis codes such as RAS; empty: the image's own.
         axis: Array axis (in that orientation) along which a 2D network's slices lie.
+        overlap: Share of its size by which a window overlaps the next one, below 1.
+        window: Lowest and highest intensity for `normalise = "window"`.
     """
 
     normalise: str = "zscore-nonzero"
@@ -73,6 +76,8 @@ class Preprocessing:
     size: tuple[int, ...] = ()
     orientation: str = ""
     axis: int = 2
+    overlap: float = 0.25
+    window: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words and numbers."""
@@ -80,6 +85,15 @@ class Preprocessing:
         if any(s <= 0 for s in (*self.spacing, *self.size)):
             raise ValueError(
                 f"spacing and size must be positive; got {self.spacing} and {self.size}"
+            )
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and below 1; got {self.overlap}")
+        if (self.normalise == "window") != (
+            len(self.window) == 2 and self.window[0] < self.window[1]
+        ):
+            raise ValueError(
+                f'window must be [lowest, highest] for normalise = "window" alone; got {list(self.window)} for '
+                f"{self.normalise!r}"
             )
 
     @classmethod
@@ -200,6 +214,8 @@ class Source:
             a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
+        missing_channels: What stands for channels that a task lacks: `zero`, or `repeat` (the first one that it has); empty:
+            that is an error.
         notes: What a reader should know of how it was loaded, in sentences.
     """
 
@@ -218,15 +234,27 @@ class Source:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Volume], Prepared] | None = None
     stored: Callable[[str], NDArray[Any]] | None = None
+    missing_channels: str = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("spatial_dims", self.spatial_dims, (2, 3))
+        _one_of("missing_channels", self.missing_channels, MISSING)
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
+
+        Raises:
+            ValueError: as `outputs`.
+        """
+        from transfer_risk.outputs import activate
+
+        return activate(self.outputs(images), self.activation)
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
 
         Raises:
             ValueError: naming the source, if channels or dimensions are not its own, or its network returns NaN, another
@@ -234,13 +262,13 @@ class Source:
         """
         import torch
 
-        from transfer_risk.outputs import activate, check_meaning
+        from transfer_risk.outputs import check_meaning
 
         with _evaluating(self.network), torch.no_grad():
-            outputs = self._outputs(images)
-            with self._named():
-                check_meaning(outputs, self.activation)
-            return activate(outputs, self.activation)
+            outputs = self._raw(images)
+        with self._named():
+            check_meaning(outputs, self.activation)
+        return outputs
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, Z, *S) whose softmax is the probabilities, with gradients and in the network's current mode.
@@ -250,9 +278,9 @@ class Source:
         """
         from transfer_risk.outputs import class_logits
 
-        return class_logits(self._outputs(images), self.activation)
+        return class_logits(self._raw(images), self.activation)
 
-    def _outputs(self, images: Tensor) -> Tensor:
+    def _raw(self, images: Tensor) -> Tensor:
         """Raw outputs at the images' resolution, float32."""
         from transfer_risk.outputs import head, num_channels
 
