@@ -93,6 +93,10 @@ class Description:
             ValueError: naming the file, if something is missing or wrong.
         """
         table = {**found, **self.table}
+        table["preprocessing"] = {
+            **found.get("preprocessing", {}),
+            **self.table.get("preprocessing", {}),
+        }
         channels, classes = self.names("channels", table), self.names("classes", table)
         try:
             return Source(
@@ -103,7 +107,7 @@ class Description:
                 labels=table.get("labels", {}),
                 activation=table.get("activation", "softmax"),
                 spatial_dims=table.get("spatial_dims", 2),
-                preprocessing=Preprocessing.of(table.get("preprocessing", {})),
+                preprocessing=Preprocessing.of(table["preprocessing"]),
                 encoder=table.get("encoder", ""),
                 decision=_decision(table.get("decision", {})),
                 licence=table.get("licence", ""),

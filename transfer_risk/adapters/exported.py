@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.inspection import export_dangers, kind_of, script_dangers
+from transfer_risk.adapters.inspection import kind_of, script_dangers
+from transfer_risk.adapters.programs import export_dangers
 from transfer_risk.adapters.weights import unpickled
 from transfer_risk.tasks import Source
 
@@ -130,8 +131,7 @@ def _shape(program: Program, description: Description) -> dict[str, Any]:
         raise ValueError(
             f"{description.file}: channels names {len(names)}, but the program was exported for {channels}"
         )
-    given = dict(table.get("preprocessing", {}))
-    wanted = given.get("size", ())
+    wanted = table.get("preprocessing", {}).get("size", ())
     if wanted and any(a is not None and a != b for a, b in zip(size, wanted, strict=False)):
         fixed = ["any" if n is None else n for n in size]
         raise ValueError(
@@ -139,7 +139,7 @@ def _shape(program: Program, description: Description) -> dict[str, Any]:
         )
     found: dict[str, Any] = {"spatial_dims": len(size)}
     if None not in size and not wanted:
-        found["preprocessing"] = given | {"size": size}
+        found["preprocessing"] = {"size": size}
     return found
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from transfer_risk.adapters.inspection import kind_of, unsafe_globals
+from transfer_risk.adapters.inspection import kind_of, plainly_loaded, unsafe_globals
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "network_weights", "net")
@@ -93,7 +92,7 @@ def unpickled(path: Path, *, trust: bool = False) -> Any:
             f"{path}: is no whole checkpoint (neither zip archive nor pickle, or cut off); copy it again from where it came"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        return plainly_loaded(path, trust=trust)
     except pickle.UnpicklingError as error:
         found = unsafe_globals(path)
         if not found:
@@ -133,7 +132,8 @@ def _repaired(name: str, own: Mapping[str, Any]) -> str:
 
 def _check_fit(own: Mapping[str, Any], given: Mapping[str, Tensor], path: Path) -> None:
     present = {own[name].data_ptr() for name in given if name in own and own[name].numel()}
-    missing = [n for n, t in own.items() if n not in given and t.data_ptr() not in present]
+    absent = {t.data_ptr(): n for n, t in list(own.items())[::-1] if n not in given}
+    missing = [n for pointer, n in absent.items() if pointer not in present][::-1]
     strange = [n for n in given if n not in own]
     shaped = [
         f"{n} is {tuple(t.shape)} in the file, {tuple(own[n].shape)} in the network"
