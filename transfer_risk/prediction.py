@@ -98,13 +98,20 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
         every_slice: Otherwise slices without a voxel that counts are left at 0.
     """
     labels = None if every_slice or source.spatial_dims == 3 else volume.labels
-    ready = prepare(source, Volume(volume.image, volume.affine, labels))
-    if len(ready.images) == 1:
-        return ready.back(predict_images(source, ready.images))
-    result = torch.zeros((len(ready.images), len(source.classes), *ready.images.shape[2:]))
-    for places in torch.split(ready.counts.nonzero()[:, 0], BATCH):
-        result[places] = predict_images(source, ready.images[places])
-    return ready.back(result)
+    seen = Volume(volume.image, volume.affine, labels)
+    del volume, labels  # whoever called may have let go of it too: memory is what 3D is short of
+    ready = prepare(source, seen)
+    del seen
+    images, counts, back = ready.images, ready.counts, ready.back
+    del ready
+    if len(images) == 1:
+        result = predict_images(source, images)
+    else:
+        result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
+        for places in torch.split(counts.nonzero()[:, 0], BATCH):
+            result[places] = predict_images(source, images[places])
+    del images
+    return back(result)
 
 
 def predict_images(source: Source, images: Tensor) -> Tensor:
