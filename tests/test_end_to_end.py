@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
-from transfer_risk.tasks import activate, held_out
+from transfer_risk.outputs import activate
+from transfer_risk.tasks import held_out
 from transfer_risk.volumes import Grid, Volume, read
 
 SHAPE = (14, 12, 6)
@@ -324,7 +325,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder, monkeypatch, writer):
         monkeypatch.setattr(nib, "save", full)
         result = run("map", task, folder / "s0", "--out", out)
     elif writer == "safetensors":
-        monkeypatch.setattr("transfer_risk.adapters.native.save_file", full)
+        monkeypatch.setattr("transfer_risk.adapters.native.save_model", full)
         result = run("pretrain", task, "--out", out, "--iterations", 1, "--width", 2, "--depth", 2)
     else:
         monkeypatch.setattr(Path, "write_text", full)

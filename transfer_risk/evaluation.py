@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
-from transfer_risk.prediction import channel_order, decide, predict_case
+from transfer_risk.prediction import channel_order, decide, in_order, predict_case
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
@@ -58,13 +58,12 @@ def evaluate(
             f"source {source.name} has the classes {list(source.classes)}, task {task.name} has "
             f"{list(task.classes)}; only a source of the same task can be evaluated"
         )
-    order = channel_order(source, task.channels)
+    channel_order(source, task.channels)
     rows: list[Measure] = []
     for case in task.split("test") if cases is None else cases:
         if progress:
             progress(f"{source.name}: {case.id}")
-        whole = read(case, task, every_slice=True)
-        volume = Volume(whole.image[order], whole.affine, whole.labels)
+        volume = in_order(source, read(case, task, every_slice=True), task.channels)
         predicted = decide(source, predict_case(source, case, volume))
         rows += _measures(case.id, task.classes, volume, predicted, distances)
     return rows

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import channel_order, predict_case
+from transfer_risk.prediction import in_order, predict_case
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
@@ -80,6 +80,4 @@ def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = Fals
     """The case's volume with its channels in the source's order."""
     if case.label is None:
         raise ValueError(f"case {case.id}: has no label file")
-    order = channel_order(source, task.channels)
-    volume = read(case, task, every_slice=every_slice)
-    return Volume(volume.image[order], volume.affine, volume.labels)
+    return in_order(source, read(case, task, every_slice=every_slice), task.channels)

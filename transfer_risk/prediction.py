@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from transfer_risk.outputs import activated
 from transfer_risk.tasks import Case, Source
 from transfer_risk.volumes import Prepared, Volume, prepared, read_images, write
 
@@ -20,18 +22,51 @@ BATCH = 8
 
 
 def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
-    """Where each of the source's channels stands among those of a task: by name, else by position.
+    """Where each of the source's channels stands among those of a task: by name; by position where no name is shared.
+
+    A channel that the task lacks is -1 (zeros), or that of the first one it has, as `source.missing_channels` says.
 
     Raises:
-        ValueError: if neither names nor number agree.
+        ValueError: if neither names nor number agree, and nothing is said of missing channels.
     """
-    if set(source.channels) <= set(channels):
-        return [list(channels).index(c) for c in source.channels]
-    if len(source.channels) == len(channels):
-        return list(range(len(channels)))
-    raise ValueError(
-        f"source {source.name} wants the channels {list(source.channels)}; the task has {list(channels)}"
-    )
+    names = list(channels)
+    shared = [c for c in source.channels if c in names]
+    if len(shared) == len(source.channels):
+        return [names.index(c) for c in source.channels]
+    if not shared and len(source.channels) == len(names):
+        return list(range(len(names)))
+    if not source.missing_channels:
+        raise ValueError(
+            f"source {source.name} wants the channels {list(source.channels)}; the task has {names}; choose a source that "
+            "fits, or stand in for missing channels with --missing-channels zero or repeat (Source.missing_channels)"
+        )
+    first = names.index(shared[0]) if shared else 0
+    fill = -1 if source.missing_channels == "zero" else first
+    return [names.index(c) if c in names else fill for c in source.channels]
+
+
+def channel_note(source: Source, channels: Sequence[str]) -> str:
+    """What a reader should know of how a task's channels came to the source's; empty if by name."""
+    names = list(channels)
+    missing = [c for c in source.channels if c not in names]
+    if not missing:
+        return ""
+    if source.missing_channels and (
+        len(missing) < len(source.channels) or len(missing) != len(names)
+    ):
+        what = "zeros" if source.missing_channels == "zero" else "copies of another channel"
+        return f"source {source.name} was given {what} for the channels {missing}, which the task lacks"
+    return f"source {source.name} reads the channels {list(source.channels)}; it was given {names} by position"
+
+
+def in_order(source: Source, volume: Volume, channels: Sequence[str]) -> Volume:
+    """The volume with its channels (named) in the source's order, missing ones filled in."""
+    order = channel_order(source, channels)
+    if order == list(range(len(volume.image))):
+        return volume
+    image = volume.image[order]
+    image[[place == -1 for place in order]] = 0
+    return Volume(image, volume.affine, volume.labels)
 
 
 def prepare(source: Source, volume: Volume) -> Prepared:
@@ -62,19 +97,32 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
         volume: Image channels in the source's order.
         every_slice: Otherwise slices without a voxel that counts are left at 0.
     """
-    ready = prepare(source, volume)
-    wanted = torch.ones_like(ready.counts) if every_slice else ready.counts
-    result = torch.zeros((len(ready.images), len(source.classes), *ready.images.shape[2:]))
-    for places in torch.split(wanted.nonzero()[:, 0], BATCH):
-        result[places] = predict_images(source, ready.images[places])
-    return ready.back(result)
+    labels = None if every_slice or source.spatial_dims == 3 else volume.labels
+    seen = Volume(volume.image, volume.affine, labels)
+    del volume, labels  # whoever called may have let go of it too: memory is what 3D is short of
+    ready = prepare(source, seen)
+    del seen
+    images, counts, back = ready.images, ready.counts, ready.back
+    del ready
+    if len(images) == 1:
+        result = predict_images(source, images)
+    else:
+        result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
+        for places in torch.split(counts.nonzero()[:, 0], BATCH):
+            result[places] = predict_images(source, images[places])
+    del images
+    return back(result)
 
 
 def predict_images(source: Source, images: Tensor) -> Tensor:
-    """Probabilities of preprocessed images (B, C, *S): padded to the source's size, or in windows where larger."""
+    """Probabilities of preprocessed images (B, C, *S): padded to the source's size, or in windows where larger.
+
+    Raw outputs of overlapping windows are blended with Gaussian weights before they become probabilities, as MONAI and
+    nnU-Net do; windows of 3D sources run one at a time.
+    """
     size, shape = source.preprocessing.size, tuple(images.shape[2:])
     if not size:
-        return source.predict(_channels_last(images))
+        return activated(source.outputs(_channels_last(images)), source.activation)
     if len(size) != len(shape):
         raise ValueError(
             f"source {source.name}: size must have {len(shape)} numbers; got {list(size)}"
@@ -84,13 +132,19 @@ def predict_images(source: Source, images: Tensor) -> Tensor:
     if any(n > s for n, s in zip(padded.shape[2:], size, strict=True)):
         from monai.inferers.utils import sliding_window_inference
 
-        windows = sliding_window_inference(
-            padded, size, BATCH, source.predict, overlap=0.25, mode="gaussian"
+        windows = BATCH if len(size) == 2 else 1
+        blended = sliding_window_inference(
+            padded,
+            size,
+            windows,
+            source.outputs,
+            overlap=source.preprocessing.overlap,
+            mode="gaussian",
         )
-        probabilities = torch.as_tensor(windows)
+        outputs = torch.as_tensor(blended)
     else:
-        probabilities = source.predict(_channels_last(padded))
-    return probabilities[(slice(None), slice(None), *crop)]
+        outputs = source.outputs(_channels_last(padded))
+    return activated(outputs[(slice(None), slice(None), *crop)], source.activation)
 
 
 def pad_to(
@@ -105,7 +159,7 @@ def pad_to(
     after = [max(0, s - n) - b for n, s, b in zip(shape, size, before, strict=True)]
     widths = [w for pair in zip(before[::-1], after[::-1], strict=True) for w in pair]
     crop = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    return functional.pad(images, widths, value=value), crop
+    return functional.pad(images, widths, value=value) if any(widths) else images, crop
 
 
 def decide(source: Source, probabilities: Array) -> Array:
@@ -125,11 +179,15 @@ def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array,
         raise ValueError(
             f"source {source.name} is nothing but saved probabilities; it cannot predict a new image"
         )
-    if len(images) != len(source.channels):
+    given = source.channels[: len(images)]
+    if len(images) > len(source.channels) or (
+        given != source.channels and not source.missing_channels
+    ):
         raise ValueError(
-            f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)}"
+            f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)}; "
+            "stand in for the last ones with --missing-channels zero or repeat"
         )
-    volume = read_images(tuple(str(p) for p in images))
+    volume = in_order(source, read_images(tuple(str(p) for p in images)), given)
     probabilities = predict_volume(source, volume)
     values = [0] + [source.labels.get(name, k) for k, name in enumerate(source.classes) if k]
     raw = np.asarray(values, dtype=np.int16)[decide(source, probabilities)]
@@ -165,12 +223,11 @@ def write_predictions(
 
 def _examinations(images: Sequence[str | Path], channels: int) -> dict[str, list[Path]]:
     """Files by examination: `<case>_0000` and so on together where the source has several channels."""
+    number = re.compile(r"_\d{4}$" if channels > 1 else r"_0000$")
     groups: dict[str, list[Path]] = {}
     for path in sorted(Path(p) for p in images):
         name = path.name.removesuffix(".gz").removesuffix(".nii")
-        groups.setdefault(name[:-5] if channels > 1 or name[-5:] == "_0000" else name, []).append(
-            path
-        )
+        groups.setdefault(number.sub("", name), []).append(path)
     return groups
 
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import channel_order, decide
+from transfer_risk.prediction import channel_note, channel_order, decide
 from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.transferability import (
+    RUN,
     Joint,
     expected_prediction,
     hard_counts,
@@ -159,12 +160,13 @@ def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) ->
         others = total - own if len(joints) > 1 else total
         values = log_expected_prediction(theta, labels, others, smoothed=True)
         held_out.append(_class_sums(values, labels, num_classes))
-        eep = expected_prediction(theta, others.smoothed)[0]
-        histograms.append(_histogram(_bins(eep, low, high), labels[0]))
-        winner = eep.argmax(0).numpy()
-        argmax.append(
-            {k: _overlap(winner == k, labels[0].numpy() == k) for k in range(1, num_classes)}
-        )
+        histogram, winners = np.zeros((num_classes, 2, BINS)), []
+        for run, own_labels in _runs(theta, labels):
+            eep = expected_prediction(run, others.smoothed)[0]
+            histogram += _histogram(_bins(eep, low, high), own_labels)
+            winners.append(_overlaps(eep.argmax(0), own_labels, num_classes))
+        histograms.append(histogram)
+        argmax.append(_summed(winners))
     edges = low + (high - low) * torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
     return SecondPass(
         np.stack(sums),
@@ -194,18 +196,39 @@ def _third_pass(
     result = []
     low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
     for k, (own, (_, theta, labels)) in enumerate(zip(joints, predictions, strict=True)):
-        eep = expected_prediction(theta, (total - own).smoothed)[0]
-        passed = _bins(eep, low, high) >= torch.from_numpy(first[k])[:, None]
+        others = (total - own).smoothed
         threshold = torch.from_numpy(second.edges[np.arange(num_classes), first[k]]).clamp(
             min=1e-12
         )
-        ratio = torch.where(passed, eep / threshold[:, None], 0.0)
-        ratio[0] = 0
-        winner = torch.where(passed[1:].any(0), ratio.argmax(0), 0).numpy()
-        result.append(
-            {y: _overlap(winner == y, labels[0].numpy() == y) for y in range(1, num_classes)}
-        )
+        winners = []
+        for run, own_labels in _runs(theta, labels):
+            eep = expected_prediction(run, others)[0]
+            passed = _bins(eep, low, high) >= torch.from_numpy(first[k])[:, None]
+            ratio = torch.where(passed, eep / threshold[:, None], 0.0)
+            ratio[0] = 0
+            winner = torch.where(passed[1:].any(0), ratio.argmax(0), 0)
+            winners.append(_overlaps(winner, own_labels, num_classes))
+        result.append(_summed(winners))
     return result
+
+
+def _runs(theta: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Runs of pixels: probabilities (1, Z, n) and labels (n,)."""
+    for start in range(0, labels.shape[1], RUN):
+        yield theta[:, :, start : start + RUN], labels[0, start : start + RUN]
+
+
+def _overlaps(winner: Tensor, labels: Tensor, num_classes: int) -> dict[int, tuple[int, int, int]]:
+    """Overlap counts by foreground class."""
+    return {
+        k: _overlap((winner == k).numpy(), (labels == k).numpy()) for k in range(1, num_classes)
+    }
+
+
+def _summed(runs: list[dict[int, tuple[int, int, int]]]) -> dict[int, tuple[int, int, int]]:
+    """Overlap counts of runs together."""
+    a, b, c = ({k: sum(run[k][part] for run in runs) for k in runs[0]} for part in range(3))
+    return {k: (a[k], b[k], c[k]) for k in runs[0]}
 
 
 def _bins(eep: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -292,10 +315,7 @@ def _warnings(source: Source, task: Task, cases: tuple[str, ...]) -> Iterator[st
     seen = sorted(set(source.trained.get("cases", ())) & set(cases)) if same else []
     if seen:
         yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
-    if not set(source.channels) <= set(task.channels):
-        yield (
-            f"source {source.name} reads the channels {list(source.channels)}; "
-            f"it was given {list(task.channels)} by position"
-        )
+    if note := channel_note(source, task.channels):
+        yield note
     if len(cases) == 1:
         yield f"source {source.name}: one case; no interval, nothing left out"

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from transfer_risk.volumes import Prepared, Volume
 
-NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "none")
+NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
+MISSING = ("", "zero", "repeat")
 ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
 
 
@@ -62,13 +63,15 @@ class Preprocessing:
     """What a network sees: it belongs to the source, and is what the source was trained with.
 
     Args:
-        normalise: `zscore-nonzero` (mean and deviation of each channel over its non-zero voxels), `zscore`, `minmax`
-            or `none`.
+        normalise: `zscore-nonzero` (mean and deviation of each channel over its non-zero voxels), `zscore`, `minmax`,
+            `window` (clipped to `window` and scaled to [0, 1], for CT) or `none`.
         spacing: Millimetres per voxel, in the plane for 2D; empty: the image's own.
         size: Voxels that the network sees at once; smaller images are padded, larger ones covered by windows. Empty:
             the whole image.
         orientation: Axis codes such as RAS; empty: the image's own.
         axis: Array axis (in that orientation) along which a 2D network's slices lie.
+        overlap: Share of its size by which a window overlaps the next one, below 1.
+        window: Lowest and highest intensity for `normalise = "window"`.
     """
 
     normalise: str = "zscore-nonzero"
@@ -76,6 +79,8 @@ class Preprocessing:
     size: tuple[int, ...] = ()
     orientation: str = ""
     axis: int = 2
+    overlap: float = 0.25
+    window: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words and numbers."""
@@ -83,6 +88,15 @@ class Preprocessing:
         if any(s <= 0 for s in (*self.spacing, *self.size)):
             raise ValueError(
                 f"spacing and size must be positive; got {self.spacing} and {self.size}"
+            )
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and below 1; got {self.overlap}")
+        if (self.normalise == "window") != (
+            len(self.window) == 2 and self.window[0] < self.window[1]
+        ):
+            raise ValueError(
+                f'window must be [lowest, highest] for normalise = "window" alone; got {list(self.window)} for '
+                f"{self.normalise!r}"
             )
 
     @classmethod
@@ -195,16 +209,20 @@ class Source:
             `regions` (nested, outermost first) or `none`.
         spatial_dims: 2 or 3.
         preprocessing: What the network was trained with.
-        encoder: Regular expression on parameter names: the part that fine-tuning freezes.
+        encoder: Regular expression on parameter names: the part that fine-tuning freezes. Empty:
+            `encoders.encoder_pattern` looks it up.
         decision: How probabilities become labels.
         licence: SPDX name, or empty.
         trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
-        architecture: The `[network]` table of a native source.
+        architecture: The `[network]` table from which the network can be built again; empty: it cannot be saved.
         prepare: From an examination (channels in the source's order) to what the network sees, for model families with
             a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
         path: Folder or file that it was read from; empty if it was built in Python.
+        missing_channels: What stands for channels that a task lacks: `zero`, or `repeat` (the first one that it has); empty:
+            that is an error.
+        notes: What a reader should know of how it was loaded, in sentences.
     """
 
     name: str
@@ -215,7 +233,7 @@ class Source:
     activation: str = "softmax"
     spatial_dims: int = 2
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    encoder: str = r"^encoder\."
+    encoder: str = ""
     decision: Decision = field(default_factory=Decision)
     licence: str = ""
     trained: Mapping[str, Any] = field(default_factory=dict)
@@ -223,59 +241,84 @@ class Source:
     prepare: Callable[[Volume], Prepared] | None = None
     stored: Callable[[str], NDArray[Any]] | None = None
     path: str = ""
+    missing_channels: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the words."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("spatial_dims", self.spatial_dims, (2, 3))
+        _one_of("missing_channels", self.missing_channels, MISSING)
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
 
         Raises:
-            ValueError: if channels or dimensions are not those of the source, or the prediction has NaN.
+            ValueError: as `outputs`.
+        """
+        from transfer_risk.outputs import activate
+
+        return activate(self.outputs(images), self.activation)
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
+
+        Raises:
+            ValueError: naming the source, if channels or dimensions are not its own, or its network returns NaN, another
+                number of classes, no segmentation at all, or probabilities where logits are declared (and vice versa).
         """
         import torch
+
+        from transfer_risk.outputs import check_meaning
+
+        with _evaluating(self.network), torch.no_grad():
+            outputs = self._raw(images)
+        with self._named():
+            check_meaning(outputs, self.activation)
+        return outputs
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, Z, *S) whose softmax is the probabilities, with gradients and in the network's current mode.
+
+        Raises:
+            ValueError: naming the source, if channels, dimensions or classes are not its own.
+        """
+        from transfer_risk.outputs import class_logits
+
+        return class_logits(self._raw(images), self.activation)
+
+    def _raw(self, images: Tensor) -> Tensor:
+        """Raw outputs at the images' resolution, float32."""
+        from transfer_risk.outputs import head, num_channels
 
         if images.ndim != self.spatial_dims + 2 or images.shape[1] != len(self.channels):
             raise ValueError(
                 f"source {self.name} wants images (B, {len(self.channels)}, *S) with {self.spatial_dims} spatial "
                 f"dimensions for channels {list(self.channels)}; got {tuple(images.shape)}"
             )
-        with _evaluating(self.network), torch.inference_mode():
+        try:
             outputs = self.network(images)
-        probabilities = activate(outputs.float(), self.activation)
-        if probabilities.shape[1] != len(self.classes):
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
             raise ValueError(
-                f"source {self.name} declares {len(self.classes)} classes; its network gives {probabilities.shape[1]}"
+                f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); set "
+                "preprocessing.size to a size that it can take"
+            ) from error
+        with self._named():
+            found = head(
+                outputs, images.shape[2:], num_channels(self.activation, len(self.classes))
             )
-        if not bool(torch.isfinite(probabilities).all()):
+        return found.float()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the source's name and what it declares before an error."""
+        try:
+            yield
+        except ValueError as error:
             raise ValueError(
-                f"source {self.name} predicts NaN; check its weights and the intensities it expects"
-            )
-        return probabilities
-
-
-def activate(outputs: Tensor, activation: str) -> Tensor:
-    """Probabilities (B, Z, *S) that sum to 1, from raw outputs.
-
-    `sigmoid`, one channel p: (1-p, p); several: class k = p_k prod_{j>k} (1-p_j), background prod (1-p_j).
-    `regions`: nested, outermost first: p_k <- min(p_k, p_{k-1}); class k = p_k - p_{k+1}; background 1 - p_1.
-    """
-    import torch
-
-    if activation == "softmax":
-        return outputs.softmax(1)
-    if activation == "none":
-        return outputs
-    p = outputs.sigmoid()
-    if activation == "regions":
-        p = torch.cummin(p, 1).values
-        inner = torch.cat([p[:, 1:], torch.zeros_like(p[:, :1])], 1)
-        return torch.cat([1 - p[:, :1], p - inner], 1)
-    free = torch.flip(torch.cumprod(torch.flip(1 - p, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
-    later = torch.cat([free[:, 1:], torch.ones_like(p[:, :1])], 1)
-    return torch.cat([free[:, :1], p * later], 1)
+                f"source {self.name} ({len(self.classes)} classes, activation {self.activation}): its network {error}"
+            ) from None
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Training on the slices of a task: one visible loop."""
+"""New sources: trained from scratch on a task, or fine-tuned from another source."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,92 +9,101 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.filebasedimages import ImageFileError
-from torch import Tensor
 
-from transfer_risk.losses import soft_dice_loss, vanilla_loss
+from transfer_risk.decisions import adjusted, tuned
+from transfer_risk.encoders import encoder_pattern
+from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.heads import LoadReport, adapted_network, freeze, load_report
 from transfer_risk.networks import UNet
-from transfer_risk.prediction import pad_to
-from transfer_risk.tasks import Case, Preprocessing, Source, Task
-from transfer_risk.volumes import Grid, Volume, prepared, read
+from transfer_risk.objectives import Objective, mean_weights
+from transfer_risk.passes import Predictions
+from transfer_risk.recipes import MAPPED, Recipe
+from transfer_risk.samples import Samples, collect
+from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
+from transfer_risk.volumes import read
 
-Progress = Callable[[int, float], None]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class SliceStore:
-    """Preprocessed training slices of equal size: images (N, C, h, w) float32, labels (N, h, w) int16.
+class Start:
+    """A fine-tuning before its first step.
 
-    They lie in unnamed temporary files that the system pages in and out, so memory stays bounded.
+    Args:
+        student: The source to be made; its network is not trained yet.
+        samples: Training data, with the source's transferability where the method needs it.
+        state: Optimiser and objective.
+        report: What was loaded, replaced and frozen.
+        training: Cases that are trained on.
+        validation: Cases that are kept for the decision.
+        kept_head: Whether the head is the source's own.
     """
 
-    images: np.memmap
-    labels: np.memmap
-
-    @classmethod
-    def of(cls, cases: Sequence[Case], task: Task, preprocessing: Preprocessing) -> SliceStore:
-        """Slices of the cases that the task selects, on the source's grid.
-
-        Raises:
-            ValueError: if no slice is selected, or a case cannot be read.
-        """
-        size = preprocessing.size or common_size(cases, preprocessing)
-        with tempfile.TemporaryFile() as images, tempfile.TemporaryFile() as labels:
-            count = 0
-            for case in cases:
-                batch, target = training_slices(read(case, task), preprocessing, size)
-                images.write(batch.numpy().astype(np.float32).tobytes())
-                labels.write(target.numpy().astype(np.int16).tobytes())
-                count += len(batch)
-            if not count:
-                raise ValueError(f"task {task.name}: selects no training slice; look at [slices]")
-            images.flush()
-            labels.flush()
-            shape = (count, len(task.channels), *size)
-            return cls(
-                np.memmap(images, np.float32, "r", shape=shape),
-                np.memmap(labels, np.int16, "r", shape=(count, *size)),
-            )
-
-    def __len__(self) -> int:
-        """Number of slices."""
-        return len(self.labels)
-
-    def batch(self, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images, channels last in memory, and labels (int64) of some slices."""
-        images = torch.from_numpy(self.images[places])
-        labels = torch.from_numpy(self.labels[places]).long()
-        return images.contiguous(memory_format=torch.channels_last), labels
+    student: Source
+    samples: Samples
+    state: State
+    report: LoadReport
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    kept_head: bool
 
 
-def common_size(cases: Sequence[Case], preprocessing: Preprocessing) -> tuple[int, ...]:
-    """Smallest slice size that holds every case on the source's grid; only headers are read."""
-    sizes = []
-    for case in cases:
-        try:
-            header = nib.load(case.images[0].partition("#")[0])
-        except (OSError, ImageFileError) as error:
-            raise ValueError(f"{case.images[0]}: cannot be read as an image ({error})") from None
-        shape = (1, *header.shape[:3])
-        empty = np.broadcast_to(np.float32(0), shape)
-        sizes.append(Grid.of(Volume(empty, header.affine), preprocessing, 2).resized)
-    return tuple(max(column) for column in zip(*sizes, strict=True))
+def begin(source: Source, task: Task, recipe: Recipe, *, tell: Tell | None = None) -> Start:
+    """Everything that a fine-tuning needs, made from seed and options alone.
 
-
-def training_slices(
-    volume: Volume, preprocessing: Preprocessing, size: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Slices of a volume that count: images (n, C, h, w), labels (n, h, w), padded or centrally cropped to size."""
-    ready = prepared(volume, preprocessing, 2)
-    assert ready.labels is not None
-    images, labels = ready.images[ready.counts], ready.labels[ready.counts]
-    air = float(images.min()) if preprocessing.normalise == "zscore" and images.numel() else 0.0
-    images, _ = pad_to(images, size, value=air)
-    labels = pad_to(labels[:, None].float(), size, value=-1)[0][:, 0].long()
-    crop = tuple(
-        slice((n - s) // 2, (n - s) // 2 + s) for n, s in zip(images.shape[2:], size, strict=True)
+    Raises:
+        ValueError: if head, channels or freezing do not fit, nothing is trainable, or the training cases have no
+            foreground.
+    """
+    training, validation = few_shot(task, recipe)
+    scratch = recipe.init == "random"
+    classes = len(task.classes)
+    network, kept = adapted_network(
+        source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
     )
-    return images[(slice(None), slice(None), *crop)], labels[(slice(None), *crop)]
+    if not scratch and recipe.freeze != "none":
+        own = recipe.freeze == "encoder"
+        freeze(network, encoder_pattern(network, source.encoder) if own else recipe.freeze)
+    named = set(source.channels) <= set(task.channels)
+    student = replace(
+        source,
+        name=f"{task.name}-{recipe.method}",
+        network=network,
+        classes=task.classes,
+        channels=source.channels if named else task.channels,
+        labels={name: values[0] for name, values in task.labels.items()},
+        activation=source.activation if kept or scratch else "softmax",
+        decision=Decision(),
+        trained=_record(source, task, training, recipe),
+        path="",
+    )
+    samples = collect(source, training, task, mapped=recipe.method in MAPPED, progress=tell)
+    if not float(samples.class_counts(classes)[1:].sum()):
+        raise ValueError(
+            f"task {task.name}: no foreground in the training slices; look at [labels] and [slices]"
+        )
+    state = State.of(network, Objective.of(recipe, samples, classes), recipe)
+    report = load_report(source, network, scratch=scratch)
+    return Start(student, samples, state, report, training, validation, kept)
+
+
+def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None) -> Source:
+    """The trained student with its decision: argmax, adjusted to the weights, or tuned on validation cases.
+
+    Without validation cases `tuned` takes the training cases; `trained["decision"]` says which.
+    """
+    student = start.student
+    if recipe.decision == "adjusted":
+        weights = mean_weights(start.state.objective, start.samples, len(task.classes))
+        return replace(student, decision=adjusted(weights))
+    if recipe.decision == "argmax":
+        return student
+    cases = start.validation or start.training
+    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=True))
+    trained = dict(student.trained) | {
+        "tuned_on": "validation cases" if start.validation else "training cases"
+    }
+    return replace(student, decision=decision, trained=trained)
 
 
 def pretrain(
@@ -131,47 +139,28 @@ def pretrain(
         ValueError: if a number is out of range, or no training slice has foreground.
         FloatingPointError: if the loss is no longer finite.
     """
-    if min(iterations, batch) < 1 or lr <= 0:
-        raise ValueError(
-            f"iterations, batch and lr must be positive; got {iterations}, {batch} and {lr}"
-        )
-    used = task.split("train") if cases is None else cases
-    preprocessing = _preprocessing(task, used)
-    store = SliceStore.of(used, task, preprocessing)
-    if not (store.labels > 0).any():
-        raise ValueError(
-            f"task {task.name}: no foreground in the training slices; look at [labels]"
-        )
+    recipe = Recipe(
+        method="vanilla",
+        dice_weight=1.0,
+        iterations=iterations,
+        batch=batch,
+        lr=lr,
+        schedule="cosine",
+        init="random",
+        seed=seed,
+    )
+    used = task.split("train") if cases is None else tuple(cases)
     torch.manual_seed(seed)
     network = UNet(len(task.channels), len(task.classes), width=width, depth=depth)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    order = np.random.default_rng(seed)
-    for iteration in range(1, iterations + 1):
-        images, labels = store.batch(
-            np.sort(order.choice(len(store), batch, replace=len(store) < batch)).tolist()
-        )
-        logits = network(images)
-        loss = vanilla_loss(logits, labels) + soft_dice_loss(logits, labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at iteration {iteration}; try a lower lr than {lr}"
-            )
-        if progress:
-            progress(iteration, loss.item())
-    network.eval()
-    return Source(
+    source = Source(
         name=name or task.name,
         network=network,
         classes=task.classes,
         channels=task.channels,
         labels={c: values[0] for c, values in task.labels.items()},
-        preprocessing=preprocessing,
+        preprocessing=_preprocessing(task, used),
+        encoder=r"^encoder\.",
         licence=licence,
         trained={
             "task": task.name,
@@ -182,6 +171,79 @@ def pretrain(
         },
         architecture={"target": "unet", "width": width, "depth": depth},
     )
+    samples = collect(source, used, task, mapped=False)
+    if not float(samples.class_counts(len(task.classes))[1:].sum()):
+        raise ValueError(
+            f"task {task.name}: no foreground in the training slices; look at [labels]"
+        )
+    state = State.of(network, Objective.of(recipe, samples, len(task.classes)), recipe)
+    fit(state, source, samples, recipe, progress=progress)
+    return source
+
+
+def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Training and validation cases: nested subsets by seed of cases and of slices, whole groups for validation.
+
+    Raises:
+        ValueError: if more is asked for than there is, or no case is left for training.
+    """
+    cases = task.split("train")
+    order = np.random.default_rng([recipe.seed, 1]).permutation(len(cases))
+    if recipe.n_cases > len(cases):
+        raise ValueError(
+            f"n_cases must be at most the {len(cases)} training cases of task {task.name}; got {recipe.n_cases}"
+        )
+    chosen = [cases[i] for i in order[: recipe.n_cases or len(cases)]]
+    held = round(recipe.validation * len(chosen))
+    if recipe.validation and not 0 < held < len(chosen):
+        raise ValueError(
+            f"validation {recipe.validation:g} of {len(chosen)} cases leaves {held} for validation; choose another share"
+        )
+    training = chosen[: len(chosen) - held]
+    groups = {c.group or c.id for c in training}
+    validation = [c for c in chosen[len(chosen) - held :] if (c.group or c.id) not in groups]
+    if recipe.n_slices:
+        training = _few_slices(training, task, recipe)
+    ids = [c.id for c in cases]
+    return (
+        tuple(sorted(training, key=lambda c: ids.index(c.id))),
+        tuple(sorted(validation, key=lambda c: ids.index(c.id))),
+    )
+
+
+def _few_slices(cases: Sequence[Case], task: Task, recipe: Recipe) -> list[Case]:
+    """The cases with `n_slices` of their slices in all; a case without any is left out."""
+    places = []
+    for number, case in enumerate(cases):
+        labels = read(case, task).labels
+        assert labels is not None
+        others = tuple(a for a in range(3) if a != task.slices.axis)
+        places += [(number, int(k)) for k in np.flatnonzero((labels >= 0).any(axis=others))]
+    if recipe.n_slices > len(places):
+        raise ValueError(
+            f"n_slices must be at most the {len(places)} training slices of task {task.name}; got {recipe.n_slices}"
+        )
+    order = np.random.default_rng([recipe.seed, 2]).permutation(len(places))
+    chosen = [places[i] for i in order[: recipe.n_slices]]
+    result = []
+    for number, case in enumerate(cases):
+        own = tuple(sorted(k for n, k in chosen if n == number))
+        if own:
+            result.append(replace(case, slices=own))
+    return result
+
+
+def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -> dict[str, object]:
+    """What the student was trained on."""
+    return {
+        "task": task.name,
+        "dataset": Path(task.root).name,
+        "cases": [c.id for c in cases],
+        "iterations": recipe.iterations,
+        "seed": recipe.seed,
+        "method": recipe.method,
+        "source": source.name if recipe.init == "source" else "",
+    }
 
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:

@@ -168,9 +168,13 @@ def nce(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
 def hard_counts(probabilities: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Pixels by target class and most probable source class, (Y, Z) float64."""
     sources = probabilities.shape[1]
-    valid = labels >= 0
-    pairs = labels[valid].long() * sources + probabilities.argmax(1)[valid]
-    counts = torch.bincount(pairs, minlength=num_classes * sources)
+    counts = torch.zeros(num_classes * sources, dtype=torch.int64, device=labels.device)
+    for theta, flat in zip(probabilities.flatten(2), _signed(labels).flatten(1), strict=True):
+        for start in range(0, flat.numel(), RUN):
+            run = flat[start : start + RUN]
+            valid = run >= 0
+            pairs = run[valid].long() * sources + theta[:, start : start + RUN].argmax(0)[valid]
+            counts += torch.bincount(pairs, minlength=len(counts))
     return counts.reshape(num_classes, sources).to(torch.float64)
 
 

@@ -72,12 +72,12 @@ def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
 def read_images(paths: tuple[str, ...]) -> Volume:
     """Channels of one examination, one file each, all on one grid."""
     first, affine = _load(paths[0])
-    channels = [first]
-    for path in paths[1:]:
+    image = np.empty((len(paths), *first.shape), dtype=np.float32)
+    image[0] = first
+    for place, path in enumerate(paths[1:], start=1):
         data, other = _load(path)
         same_geometry(paths[0], first.shape, affine, path, data.shape, other)
-        channels.append(data)
-    image = np.stack([c.astype(np.float32) for c in channels])
+        image[place] = data
     for path, channel in zip(paths, image, strict=True):
         if not np.isfinite(channel).all():
             raise ValueError(
@@ -216,7 +216,7 @@ class Grid:
         """Probabilities of a batch (N, Z, ...) on the image's own grid (Z, X, Y, Z'), renormalised."""
         if self.resized != self.shape:
             batch = self._resize(batch, self.shape)
-            batch = batch / batch.sum(1, keepdim=True)
+            batch /= batch.sum(1, keepdim=True)
         volume = batch.numpy()
         volume = volume[0] if self.axis is None else np.moveaxis(volume, 0, self.axis + 1)
         return _reorient(volume, _inverse(self.orientation))
@@ -255,16 +255,23 @@ class Prepared:
 def prepared(volume: Volume, preprocessing: Preprocessing, spatial_dims: int) -> Prepared:
     """Normalised, turned and resampled as `preprocessing` says; slices along its axis in 2D."""
     grid = Grid.of(volume, preprocessing, spatial_dims)
-    images = grid.images(normalised(volume.image, preprocessing.normalise))
+    images = grid.images(normalised(volume.image, preprocessing.normalise, preprocessing.window))
     if volume.labels is None:
         return Prepared(images, None, torch.ones(len(images), dtype=torch.bool), grid.back)
     counts = grid.slice_mask(volume.labels >= 0)
     return Prepared(images, grid.labels(volume.labels), counts, grid.back)
 
 
-def normalised(image: Array, how: str) -> Array:
-    """Channels (C, *S) as a network wants them; zscore-nonzero leaves zeros at 0."""
-    return np.stack([_NORMALISE[how](channel) for channel in image.astype(np.float32)])
+def normalised(image: Array, how: str, window: tuple[float, ...] = ()) -> Array:
+    """Channels (C, *S) as a network wants them, float32; zscore-nonzero leaves zeros at 0."""
+    result = np.empty(image.shape, dtype=np.float32)
+    for channel, made in zip(image, result, strict=True):
+        if how == "window":
+            low, high = window
+            np.clip((channel - low) / (high - low), 0, 1, out=made)
+        else:
+            made[...] = _NORMALISE[how](channel.astype(np.float32, copy=False))
+    return result
 
 
 def _zscore(channel: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import CACHE, TASK, fail, load_sources, notes, status
+from transfer_risk.cli.shared import CACHE, TASK, Reading, fail, notes, source_options, status
 
 
 @click.command("tasks")
@@ -42,8 +42,15 @@ def tasks_command(root: str, out: str, layout: str | None, binary: bool, fold: s
     help="Folder for ranking.csv, ranking.json and per_case.csv.",
 )
 @CACHE
+@source_options
 def score_command(
-    task: str, source: tuple[str, ...], by: str, format_: str, out: str | None, cache: float
+    task: str,
+    source: tuple[str, ...],
+    by: str,
+    format_: str,
+    out: str | None,
+    cache: float,
+    reading: Reading,
 ) -> None:
     """Rank the SOURCEs for TASK."""
     from transfer_risk.layouts import load_task
@@ -55,7 +62,7 @@ def score_command(
             f"must be one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
         )
     target = load_task(task)
-    sources, failed = load_sources(source)
+    sources, failed = reading.load(source)
     with status() as progress:
         ranking = rank_sources(sources, target, by=by, cache=int(cache * 2**30), progress=progress)
     click.echo(ranking_text(ranking, format_), nl=False)
@@ -87,6 +94,7 @@ def score_command(
     "--clip", default=0.0, show_default=True, type=click.FloatRange(0, 100, max_open=True)
 )
 @CACHE
+@source_options
 def map_command(
     task: str,
     source: str,
@@ -97,11 +105,12 @@ def map_command(
     base: float,
     clip: float,
     cache: float,
+    reading: Reading,
 ) -> None:
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
-    from transfer_risk.adapters import load_source
     from transfer_risk.layouts import load_task
     from transfer_risk.mapping import write_maps
+    from transfer_risk.prediction import channel_note
 
     target = load_task(task)
     cases = target.split("all" if ids else split)
@@ -110,9 +119,10 @@ def map_command(
             f"task {target.name} has no case {', '.join(unknown)}", param_hint="--case"
         )
     chosen = [c for c in cases if not ids or c.id in ids]
+    model = reading.one(source)
     with status() as progress:
         paths, failed = write_maps(
-            load_source(source),
+            model,
             target,
             out,
             cases=chosen,
@@ -123,6 +133,7 @@ def map_command(
             progress=progress,
         )
     click.echo(f"{len(paths)} maps in {out}")
+    notes([note for note in [channel_note(model, target.channels)] if note], "warning")
     fail(list(failed.values()))
 
 

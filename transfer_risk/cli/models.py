@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, bar, fail
+from transfer_risk.cli.shared import TASK, Reading, bar, fail, source_options
 
 
 @click.command("predict")
@@ -16,12 +16,14 @@ from transfer_risk.cli.shared import TASK, bar, fail
     "--out", required=True, type=click.Path(file_okay=False), help="Folder for the label maps."
 )
 @click.option("--probabilities", is_flag=True, help="Write the class probabilities too.")
-def predict_command(source: str, image: tuple[str, ...], out: str, probabilities: bool) -> None:
+@source_options
+def predict_command(
+    source: str, image: tuple[str, ...], out: str, probabilities: bool, reading: Reading
+) -> None:
     """Segment each IMAGE with SOURCE: label maps in the image's own geometry."""
-    from transfer_risk.adapters import load_source
     from transfer_risk.prediction import write_predictions
 
-    model = load_source(source)
+    model = reading.one(source)
     paths, failed = write_predictions(model, image, out, probabilities=probabilities)
     for path in paths:
         click.echo(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import rich_click as click
@@ -19,19 +21,96 @@ CACHE = click.option(
 )
 
 
-def load_sources(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
-    """The sources that load, and a sentence for each that does not."""
-    from transfer_risk.adapters import load_source
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that reads SOURCEs; the command takes them as the one argument `reading`."""
+    options = (
+        click.option(
+            "--source-config",
+            "configs",
+            multiple=True,
+            metavar="[SOURCE=]FILE",
+            help="source.toml that says what a source's files do not; with several sources SOURCE=FILE, repeated.",
+        ),
+        click.option(
+            "--trust",
+            multiple=True,
+            metavar="SOURCE",
+            help="Run code that this source's files hold or name; may be repeated.",
+        ),
+        click.option(
+            "--missing-channels",
+            type=click.Choice(["zero", "repeat"]),
+            help="What stands for channels that the task lacks.",
+        ),
+    )
 
-    sources, failed = [], []
-    for path in paths:
-        try:
-            sources.append(load_source(path))
-        except ValueError as error:
-            failed.append(str(error))
-    if not sources:
-        raise ValueError("; ".join(failed))
-    return sources, failed
+    @functools.wraps(command)
+    def collected(
+        *args: Any,
+        configs: tuple[str, ...],
+        trust: tuple[str, ...],
+        missing_channels: str | None,
+        **rest: Any,
+    ) -> Any:
+        return command(*args, reading=Reading(configs, trust, missing_channels), **rest)
+
+    for option in reversed(options):
+        collected = option(collected)
+    return collected
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the SOURCEs of a command are read."""
+
+    configs: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    missing_channels: str | None = None
+
+    def load(self, paths: Sequence[str]) -> tuple[list[Any], list[str]]:
+        """The sources that load, and a sentence for each that does not; notes and warnings go to stderr."""
+        from transfer_risk.adapters import load_source
+
+        configs = self._configs(paths)
+        if strange := [t for t in self.trust if t not in paths]:
+            raise click.BadParameter(
+                f"must be a SOURCE as it is written on the command line; got {', '.join(strange)}",
+                param_hint="--trust",
+            )
+        notes(
+            [f"{path} is trusted: code in its files runs as you" for path in self.trust], "WARNING"
+        )
+        sources, failed = [], []
+        for path in paths:
+            try:
+                source = load_source(path, config=configs.get(path), trust=path in self.trust)
+            except ValueError as error:
+                failed.append(str(error))
+                continue
+            notes(source.notes, "note")
+            if self.missing_channels:
+                source = replace(source, missing_channels=self.missing_channels)
+            sources.append(source)
+        if not sources:
+            raise ValueError("; ".join(failed))
+        return sources, failed
+
+    def one(self, path: str) -> Any:
+        """The only source of a command."""
+        return self.load([path])[0][0]
+
+    def _configs(self, paths: Sequence[str]) -> dict[str, str]:
+        """File by source: SOURCE=FILE, or a plain FILE where there is one source."""
+        found = {}
+        for text in self.configs:
+            source = next((p for p in paths if text.startswith(f"{p}=")), None)
+            if source is None and len(paths) > 1:
+                raise click.BadParameter(
+                    f"must be SOURCE=FILE, SOURCE as it is written on the command line; got {text}",
+                    param_hint="--source-config",
+                )
+            found[source or paths[0]] = text.removeprefix(f"{source}=")
+        return found
 
 
 @contextmanager

@@ -1,0 +1,490 @@
+"""Sources of other families equal the family's own inference; weights, descriptions and options."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+from torch import nn
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+from transfer_risk.encoders import encoder_parameters
+from transfer_risk.prediction import predict_images
+
+FIXTURES = Path(__file__).parent / "fixtures"
+EXPORTED = FIXTURES / "exported"
+NETWORK = {
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [4, 8],
+    "strides": [2],
+}
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def describe(folder, text, name="source.toml"):
+    (folder / name).write_text(
+        'format = 1\nchannels = ["T1"]\nclasses = ["background", "a"]\n' + text, encoding="utf-8"
+    )
+    return folder / name
+
+
+def monai_unet():
+    from monai.networks.nets import UNet
+
+    torch.manual_seed(0)
+    return UNet(**NETWORK).eval()
+
+
+@pytest.mark.parametrize("name", ["scripted.ts", "traced.pt", "fixed.pt2", "free.pt2"])
+def test_exported_networks_predict_as_they_do_by_themselves(name):
+    expected = np.load(EXPORTED / "expected.npz")
+    source = tr.load_source(EXPORTED / name)
+    images = torch.from_numpy(expected["images"])
+    assert source.classes == ("background", "gm", "wm") and source.name == name.partition(".")[0]
+    np.testing.assert_allclose(predict_images(source, images), expected[name], atol=1e-5)
+    parts = torch.cat([source.predict(image[None]) for image in images])
+    np.testing.assert_allclose(parts, expected[name], atol=1e-5)
+    source.network.train()
+    source.logits(images).sum().backward()
+    assert any(p.grad is not None for p in source.network.parameters())
+
+
+def test_a_fixed_program_gets_its_size_from_the_file_and_images_are_padded():
+    source = tr.load_source(EXPORTED / "fixed.pt2")
+    assert source.preprocessing.size == (16, 16)
+    assert tr.load_source(EXPORTED / "free.pt2").preprocessing.size == ()
+    assert predict_images(source, torch.rand(2, 1, 13, 20)).shape == (2, 3, 13, 20)
+
+
+def test_a_program_that_was_exported_for_something_else_says_so(tmp_path):
+    for file in ("fixed.pt2", "free.pt2"):
+        shutil.copy(EXPORTED / file, tmp_path)
+    text = (EXPORTED / "fixed.source.toml").read_text()
+    (tmp_path / "source.toml").write_text(text + "size = [32, 32]\n")
+    with pytest.raises(
+        ValueError, match=r"source.toml: preprocessing.size is \[32, 32\], but .* for \[16, 16\]"
+    ):
+        tr.load_source(tmp_path / "fixed.pt2")
+    (tmp_path / "source.toml").write_text(text.replace('["T1"]', '["T1", "T2"]'))
+    with pytest.raises(ValueError, match=r"channels names 2, but the program was exported for 1"):
+        tr.load_source(tmp_path / "fixed.pt2")
+    (tmp_path / "source.toml").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"cannot work on images \(1, 1, 16, 200\).*exported for \('any', 1"
+    ):
+        tr.load_source(tmp_path / "free.pt2").predict(torch.rand(1, 1, 16, 200))
+    (tmp_path / "source.toml").write_text(text.replace(', "wm"', ""))
+    with pytest.raises(
+        ValueError, match=r"source fixed \(2 classes.*must return logits \(B, 2, .*\(1, 3, 16, 16\)"
+    ):
+        tr.load_source(tmp_path / "fixed.pt2").predict(torch.rand(1, 1, 16, 16))
+
+
+def test_torchscript_is_saved_again_and_a_program_is_not(tmp_path):
+    source = tr.load_source(EXPORTED / "scripted.ts")
+    again = tr.load_source(tr.save_source(source, tmp_path / "again"))
+    images = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(again.predict(images), source.predict(images))
+    with pytest.raises(ValueError, match=r"source free has no \[network\] table"):
+        tr.save_source(tr.load_source(EXPORTED / "free.pt2"), tmp_path / "no")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A copy of the bundle whose configuration can be changed."""
+    shutil.copytree(FIXTURES / "bundle", tmp_path / "spleen")
+    return tmp_path / "spleen"
+
+
+def change(bundle, **parts):
+    path = bundle / "configs" / "inference.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+    return path
+
+
+def test_a_bundle_predicts_as_monai_does(bundle):
+    source = tr.load_source(bundle)
+    assert source.classes == ("background", "spleen") and source.channels == ("CT",)
+    assert source.licence == "CC0-1.0" and source.spatial_dims == 3 and source.name == "spleen"
+    given = source.preprocessing
+    assert (given.size, given.overlap, given.orientation) == ((16, 16, 8), 0.5, "RAS")
+    assert any("4 expressions ($...)" in note for note in source.notes)
+    _, probabilities, _ = tr.predict(source, [bundle / "case.nii.gz"])
+    expected = np.load(bundle / "expected.npz")["spleen"]
+    np.testing.assert_allclose(probabilities[1], expected, atol=1e-5)
+    assert 0 < len(encoder_parameters(source.network)) < len(list(source.network.parameters()))
+    again = tr.load_source(tr.save_source(source, bundle.parent / "saved"))
+    torch.testing.assert_close(
+        again.predict(torch.ones(1, 1, 16, 16, 8)), source.predict(torch.ones(1, 1, 16, 16, 8))
+    )
+
+
+def test_a_bundle_in_yaml_is_the_same(bundle):
+    import yaml
+
+    source = tr.load_source(bundle)
+    path = bundle / "configs" / "inference.json"
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(json.loads(path.read_text())))
+    path.unlink()
+    again = tr.load_source(bundle)
+    assert again.preprocessing == source.preprocessing
+    images = torch.rand(1, 1, 16, 16, 8)
+    torch.testing.assert_close(again.predict(images), source.predict(images))
+    path.with_suffix(".yaml").write_text("a: !!python/object/apply:os.system ['touch made']")
+    with pytest.raises(ValueError, match=r"inference.yaml: is no plain YAML"):
+        tr.load_source(bundle)
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        ({"_target_": "Spacingd", "pixdim": 2}, {"spacing": (2, 2, 2)}),
+        ({"_target_": "monai.transforms.SpacingD", "pixdim": [1, 2, 3]}, {"spacing": (1, 2, 3)}),
+        ({"_target_": "ScaleIntensityd"}, {"normalise": "minmax"}),
+        ({"_target_": "NormalizeIntensityDict"}, {"normalise": "zscore"}),
+        (
+            {
+                "_target_": "ScaleIntensityRanged",
+                "a_min": -57,
+                "a_max": 164,
+                "b_min": 0,
+                "b_max": 1,
+                "clip": True,
+            },
+            {"normalise": "window", "window": (-57, 164)},
+        ),
+        ({"_target_": "CropForegroundd", "_disabled_": True}, {}),
+    ],
+    ids=lambda t: t.get("_target_"),
+)
+def test_transforms_of_bundles_become_preprocessing(bundle, transform, expected):
+    change(bundle, preprocessing={"transforms": [transform]}, inferer={"_target_": "SimpleInferer"})
+    assert tr.load_source(bundle).preprocessing == tr.Preprocessing(
+        **{"normalise": "none"} | expected
+    )
+
+
+def test_what_a_bundle_does_not_say_plainly_is_asked_for(bundle):
+    change(bundle, preprocessing={"transforms": [{"_target_": "RandFlipd"}]})
+    with pytest.raises(
+        ValueError, match=r"preprocessing has RandFlipd, which has no equal here; write \[prep"
+    ):
+        tr.load_source(bundle)
+    (bundle / "source.toml").write_text('format = 1\n[preprocessing]\nnormalise = "minmax"\n')
+    assert tr.load_source(bundle).preprocessing == tr.Preprocessing(normalise="minmax")
+    (bundle / "configs" / "metadata.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"source.toml: needs the key 'channels', which the model's files"
+    ):
+        tr.load_source(bundle)
+    change(bundle, network_def={"_target_": "UNet", "wrong": 1})
+    with pytest.raises(ValueError, match=r"UNet does not take the arguments of network_def"):
+        tr.load_source(bundle)
+    change(bundle, network_def="@nothing")
+    with pytest.raises(ValueError, match=r"must have network_def with a _target_"):
+        tr.load_source(bundle)
+    change(bundle, network_def={"_target_": "UNet", "spatial_dims": "@nothing#here"})
+    with pytest.raises(
+        ValueError, match=r"refers to @nothing#here, which the configuration does not have"
+    ):
+        tr.load_source(bundle)
+    (bundle / "configs" / "inference.json").write_text("{")
+    with pytest.raises(ValueError, match=r"inference.json: Expecting"):
+        tr.load_source(bundle)
+
+
+def test_window_normalisation_is_clipped_and_scaled():
+    from transfer_risk.volumes import normalised
+
+    image = np.array([[-100.0, 0.0, 50.0, 200.0]])
+    np.testing.assert_allclose(normalised(image, "window", (0.0, 100.0)), [[0, 0, 0.5, 1]])
+    with pytest.raises(ValueError, match=r"window must be"):
+        tr.Preprocessing(normalise="window")
+    with pytest.raises(ValueError, match=r"overlap must be"):
+        tr.Preprocessing(overlap=1.0)
+
+
+@pytest.mark.parametrize("target", ["UNet", "monai.networks.nets.UNet", "monai.networks.nets:UNet"])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.model."]
+)
+def test_networks_by_name_with_repaired_prefixes(tmp_path, target, prefix):
+    network = monai_unet()
+    tensors = {f"{prefix}{k}": v.contiguous() for k, v in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "weights.pt")
+    save_file(tensors, tmp_path / "model.safetensors")
+    arguments = "[network.arguments]\n" + "".join(f"{k} = {v}\n" for k, v in NETWORK.items())
+    toml = describe(tmp_path, f'[network]\ntarget = "{target}"\n{arguments}')
+    images = torch.rand(2, 1, 16, 16)
+    expected = network(images).softmax(1)
+    for path in (tmp_path, toml, tmp_path / "model.safetensors", tmp_path / "weights.pt"):
+        source = tr.load_source(path)
+        torch.testing.assert_close(source.predict(images), expected)
+        repaired = [n for n in source.notes if f"prefix {prefix} taken from" in n]
+        assert bool(repaired) == bool(prefix)
+        assert any("under 'state_dict'" in n for n in source.notes) == (path.suffix == ".pt")
+    again = tr.load_source(tr.save_source(source, tmp_path / "saved"))
+    torch.testing.assert_close(again.predict(images), expected)
+
+
+class Tied(nn.Module):
+    """Encoder and decoder share a layer, and a constructor that takes a width."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.encoder = nn.Conv2d(1, width, 1)
+        self.decoder = nn.ModuleDict({"encoder": self.encoder, "head": nn.Conv2d(width, 2, 1)})
+
+    def forward(self, images):
+        return self.decoder["head"](self.encoder(images))
+
+
+def build_tied(width=4):
+    return Tied(width)
+
+
+def test_shared_weights_are_saved_once_and_loaded(tmp_path):
+    network = Tied()
+    source = tr.Source(
+        "tied", network, ("background", "a"), ("T1",), architecture={"target": f"{__name__}:Tied"}
+    )
+    again = tr.load_source(tr.save_source(source, tmp_path / "tied"))
+    images = torch.rand(1, 1, 4, 4)
+    torch.testing.assert_close(again.predict(images), source.predict(images))
+    assert len(encoder_parameters(again.network)) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ('target = "no_such_package:Net"', "cannot import no_such_package:Net"),
+        (f'target = "{__name__}:Missing"', "cannot import .*has no attribute 'Missing'"),
+        (f'target = "{__name__}:Tied"\n[network.arguments]\nheight = 3', "does not take .*height"),
+        (
+            f'target = "{__name__}:Tied"\nwidth = 3',
+            r"\[network\] may have target, weights and a table",
+        ),
+        ('target = "SegResNetto"', "'SegResNetto' is no network of monai.networks.nets"),
+        ("width = 3", r"needs \[network\] with a target"),
+    ],
+)
+def test_a_wrong_target_is_said(tmp_path, network, words):
+    save_file(Tied().decoder["head"].state_dict(), tmp_path / "model.safetensors")
+    describe(tmp_path, f"[network]\n{network}\n")
+    with pytest.raises(ValueError, match=f"source.toml: .*{words}"):
+        tr.load_source(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_said(tmp_path):
+    describe(tmp_path, f'[network]\ntarget = "{__name__}:Tied"\n')
+    file = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match=r"model.safetensors: no such file"):
+        tr.load_source(tmp_path)
+    tensors = {k: v for k, v in Tied().state_dict().items() if not k.startswith("decoder.encoder")}
+    save_file(tensors, file)
+    assert tr.load_source(tmp_path).notes == ()
+    save_file(tensors | {"decoder.head.weight": torch.zeros(5, 4, 1, 1)}, file)
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit the network: weights 1 of another shape \(decoder.head.weight is \(5, 4, 1, 1\)",
+    ):
+        tr.load_source(tmp_path)
+    save_file({"encoder.weight": tensors["encoder.weight"], "more": torch.zeros(1)}, file)
+    with pytest.raises(
+        ValueError, match=r"3 missing in the file .*; 1 unknown to the network \(more\)"
+    ):
+        tr.load_source(tmp_path)
+    save_file(tensors | {f"module.{k}": v.clone() for k, v in tensors.items()}, file)
+    with pytest.raises(ValueError, match=r"with and without a prefix"):
+        tr.load_source(tmp_path)
+    torch.save({"optimiser": 3}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"must hold tensors by name.*a dict with optimiser"):
+        tr.load_source(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    "name", ["scripted.ts", "traced.pt", "fixed.pt2", "weights.pt", "model.safetensors"]
+)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_half_a_file_is_named(tmp_path, name, share):
+    if name.startswith(("weights", "model")):
+        describe(tmp_path, f'[network]\ntarget = "{__name__}:Tied"\nweights = "{name}"')
+        tensors = {k: v.clone() for k, v in Tied().state_dict().items()}
+        (torch.save if name.endswith("pt") else save_file)(tensors, tmp_path / name)
+    else:
+        shutil.copy(EXPORTED / name, tmp_path)
+        shutil.copy(EXPORTED / "fixed.source.toml", tmp_path / "source.toml")
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=rf"{name}: is no whole .*copy it again"):
+        tr.load_source(tmp_path / name)
+
+
+def test_descriptions_are_found_beside_the_file_or_given(tmp_path):
+    shutil.copy(EXPORTED / "traced.pt", tmp_path / "net.pt")
+    with pytest.raises(
+        ValueError, match=r"net.source.toml: needs the key 'channels'.*--source-config FILE"
+    ):
+        tr.load_source(tmp_path / "net.pt")
+    text = (EXPORTED / "traced.source.toml").read_text()
+    (tmp_path / "elsewhere.toml").write_text(text.replace("T1", "T2"))
+    assert tr.load_source(tmp_path / "net.pt", config=tmp_path / "elsewhere.toml").channels == (
+        "T2",
+    )
+    (tmp_path / "source.toml").write_text(text)
+    assert tr.load_source(tmp_path / "net.pt").channels == ("T1",)
+    (tmp_path / "net.source.toml").write_text(text.replace("T1", "FLAIR"))
+    assert tr.load_source(tmp_path / "net.pt").channels == ("FLAIR",)
+    (tmp_path / "net.source.toml").write_text(text.replace("channels", "chanels"))
+    with pytest.raises(ValueError, match=r"net.source.toml: does not know chanels; it may have"):
+        tr.load_source(tmp_path / "net.pt")
+    (tmp_path / "net.source.toml").write_text(text.replace('["T1"]', '"T1"'))
+    with pytest.raises(ValueError, match=r"channels must be a list of names; got 'T1'"):
+        tr.load_source(tmp_path / "net.pt")
+    (tmp_path / "net.source.toml").write_text('activation = "tanh"\n' + text)
+    with pytest.raises(ValueError, match=r"activation must be one of softmax"):
+        tr.load_source(tmp_path / "net.pt")
+
+
+def test_nan_weights_are_said(tmp_path):
+    network = Tied()
+    nn.init.constant_(network.encoder.bias, float("nan"))
+    source = tr.Source("s", network, ("background", "a"), ("T1",))
+    with pytest.raises(ValueError, match=r"source s .*predicts NaN"):
+        source.predict(torch.rand(1, 1, 4, 4))
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A task of two channels and four cases, and its file."""
+    root = tmp_path / "data" / "Dataset001_Two"
+    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    for case in range(4):
+        for channel in range(2):
+            image = rng.normal(100, 10, (16, 16, 4)).astype(np.float32)
+            nib.save(
+                nib.Nifti1Image(image, np.eye(4)),
+                root / "imagesTr" / f"c{case}_000{channel}.nii.gz",
+            )
+        label = (image > 105).astype(np.uint8)
+        nib.save(nib.Nifti1Image(label, np.eye(4)), root / "labelsTr" / f"c{case}.nii.gz")
+    (root / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {"0": "T1", "1": "T2"},
+                "labels": {"background": 0, "gm": 1},
+                "file_ending": ".nii.gz",
+            }
+        )
+    )
+    return tr.write_tasks(root.parent, tmp_path / "tasks")[0]
+
+
+def test_families_are_scored_mapped_and_used_on_the_command_line(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent)])
+    shutil.copy(EXPORTED / "scripted.ts", tmp_path / "net.ts")
+    scripted, config = tmp_path / "net.ts", EXPORTED / "scripted.source.toml"
+    folder = tmp_path / "built"
+    folder.mkdir()
+    describe(folder, f'[network]\ntarget = "{__name__}:build_tied"')
+    torch.save({f"module.{k}": v for k, v in Tied().state_dict().items()}, folder / "w.pt")
+    (folder / "source.toml").write_text((folder / "source.toml").read_text() + '\nweights = "w.pt"')
+    sources = (scripted, folder, EXPORTED / "free.pt2")
+    refused = run(
+        "score", task, *sources, "--source-config", f"{scripted}={config}", "--format", "json"
+    )
+    assert refused.exit_code == 1 and "is no class of networks" in refused.stderr
+    assert len(json.loads(refused.stdout)["ranking"]) == 2
+    scored = run(
+        *("score", task, *sources, "--format", "json", "--trust", folder),
+        *("--source-config", f"{scripted}={config}"),
+    )
+    assert scored.exit_code == 0, scored.stderr
+    assert {r["source"] for r in json.loads(scored.stdout)["ranking"]} == {"net", "built", "free"}
+    assert f"WARNING: {folder} is trusted: code in its files runs as you" in scored.stderr
+    assert "note: " in scored.stderr and "prefix module. taken from 6 names" in scored.stderr
+    mapped = run("map", task, scripted, "--source-config", config, "--out", tmp_path / "maps")
+    assert mapped.exit_code == 0, mapped.stderr
+    image = tr.load_task(task).cases[0].images[0]
+    made = run("predict", scripted, image, "--source-config", config, "--out", tmp_path / "labels")
+    assert made.exit_code == 0, made.stderr
+
+
+def test_options_that_fit_no_source_are_usage_errors(task, tmp_path):
+    two = (EXPORTED / "free.pt2", EXPORTED / "traced.pt")
+    assert run("score", task, *two, "--source-config", EXPORTED / "free.source.toml").exit_code == 2
+    assert run("score", task, *two, "--trust", "other.pt").exit_code == 2
+    assert run("map", task, two[0], "--out", tmp_path, "--trust", two[1]).exit_code == 2
+    assert run("score", task, *two, "--missing-channels", "guess").exit_code == 2
+
+
+def test_missing_channels_are_an_error_or_an_explicit_choice(task, tmp_path):
+    torch.manual_seed(0)
+    network = tr.UNet(3, 2, width=4, depth=2).eval()
+    names = ("T2", "FLAIR", "T1")
+    source = tr.Source(
+        "three",
+        network,
+        ("background", "gm"),
+        names,
+        architecture={"target": "unet", "width": 4, "depth": 2},
+    )
+    tr.save_source(source, tmp_path / "three")
+    said = run("score", task, tmp_path / "three")
+    assert said.exit_code == 1 and "--missing-channels zero or repeat" in said.stderr
+    target = tr.load_task(task)
+    from dataclasses import replace
+
+    from transfer_risk.prediction import in_order
+    from transfer_risk.volumes import read
+
+    volume = read(target.cases[0], target)
+    t1, t2 = volume.image
+    zero = in_order(replace(source, missing_channels="zero"), volume, target.channels).image
+    np.testing.assert_array_equal(zero, np.stack([t2, np.zeros_like(t1), t1]))
+    repeat = in_order(replace(source, missing_channels="repeat"), volume, target.channels).image
+    np.testing.assert_array_equal(repeat, np.stack([t2, t2, t1]))
+    for how, words in (("zero", "zeros"), ("repeat", "copies of another channel")):
+        made = run("score", task, tmp_path / "three", "--missing-channels", how)
+        assert (
+            made.exit_code == 0 and f"was given {words} for the channels ['FLAIR']" in made.stderr
+        )
+    mapped = run(
+        "map", task, tmp_path / "three", "--missing-channels", "zero", "--out", tmp_path / "maps"
+    )
+    assert "was given zeros" in mapped.stderr
+    image = target.cases[0].images[0]
+    refused = run("predict", tmp_path / "three", image, "--out", tmp_path / "labels")
+    assert refused.exit_code == 1 and "wants one file for each of the channels" in refused.stderr
+    made = run(
+        "predict",
+        tmp_path / "three",
+        image,
+        "--out",
+        tmp_path / "labels",
+        "--missing-channels",
+        "zero",
+    )
+    assert made.exit_code == 0, made.stderr
+
+
+def test_names_that_partly_agree_are_no_positions(task):
+    source = tr.Source("s", tr.UNet(2, 2, width=4, depth=2), ("background", "gm"), ("T2", "FLAIR"))
+    with pytest.raises(
+        ValueError, match=r"wants the channels \['T2', 'FLAIR'\]; the task has \['T1', 'T2'\]"
+    ):
+        tr.score(source, tr.load_task(task))

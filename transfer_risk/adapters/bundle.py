@@ -1,0 +1,108 @@
+"""Bundles of MONAI: a folder with configs/inference.json or .yaml and models/model.pt, read as data and never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.adapters.description import Description
+from transfer_risk.adapters.monai import network_class, spatial_dims
+from transfer_risk.adapters.references import expressions, resolved
+from transfer_risk.adapters.transforms import activation, preprocessing
+from transfer_risk.adapters.weights import load_weights
+from transfer_risk.tasks import Source
+
+CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
+WEIGHTS = ("model.safetensors", "model.pt")
+
+
+def matches(path: Path, description: Description) -> bool:
+    """Whether it is a folder with a configuration for inference, and no description says what the network is."""
+    return not description.target and any((path / "configs" / name).is_file() for name in CONFIGS)
+
+
+def read_source(path: Path, description: Description, trust: bool) -> Source:
+    """Source of a bundle; what its files do not say plainly comes from source.toml.
+
+    Raises:
+        ValueError: naming the file, if what is needed is an expression, a target outside monai.networks.nets, a transform
+            that has no equal here, or if the weights do not fit.
+    """
+    file = next(p for name in CONFIGS if (p := path / "configs" / name).is_file())
+    config = _read(file)
+    definition = next(
+        (config[k] for k in ("network_def", "network") if isinstance(config.get(k), Mapping)), None
+    )
+    if definition is None:
+        raise ValueError(
+            f"{file}: must have network_def with a _target_; got {', '.join(config) or 'nothing'}"
+        )
+    table = resolved(definition, config, f"{file}: network_def")
+    target = str(table.pop("_target_", ""))
+    build = network_class(target, f"{file}: network_def")
+    given = {k: v for k, v in table.items() if not k.startswith("_")}
+    try:
+        network = build(**given).eval()
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{file}: {target} does not take the arguments of network_def: {error}"
+        ) from error
+    weights = next(
+        (p for n in WEIGHTS if (p := path / "models" / n).is_file()), path / "models" / WEIGHTS[1]
+    )
+    notes = load_weights(network, weights, trust=trust)
+    found = {"spatial_dims": spatial_dims(build, given)} | _metadata(
+        path / "configs" / "metadata.json"
+    )
+    found["activation"] = activation(config, file) or found.get("activation", "softmax")
+    if found["activation"] == "sigmoid" and "background" not in found.get(
+        "classes", ("background",)
+    ):
+        found["classes"] = ["background", *found["classes"]]
+    if "preprocessing" not in description.table:
+        found["preprocessing"] = preprocessing(
+            config, file, found["spatial_dims"], given.get("in_channels")
+        )
+    number = sum(1 for _ in expressions(config))
+    if number:
+        notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
+    architecture = {"target": f"monai.networks.nets.{build.__name__}", "arguments": given}
+    return description.source(network, path, found=found, architecture=architecture, notes=notes)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    text = file.read_text(encoding="utf-8")
+    try:
+        if file.suffix == ".json":
+            config = json.loads(text)
+        else:
+            try:
+                import yaml
+            except ImportError:
+                raise ValueError("reading it needs PyYAML: pip install pyyaml") from None
+            config = yaml.safe_load(text)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    except Exception as error:  # of PyYAML, which may not be installed
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file}: is no plain YAML ({reason})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: must be a table; got a {type(config).__name__}")
+    return config
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """Channels, classes and licence as far as metadata.json says them."""
+    if not file.is_file():
+        return {}
+    table = _read(file)
+    formats = table.get("network_data_format", {})
+    found: dict[str, Any] = {}
+    for key, kind in (("channels", "inputs"), ("classes", "outputs")):
+        for entry in list(formats.get(kind, {}).values())[:1]:
+            names = entry.get("channel_def", {})
+            if names:
+                found[key] = [str(names[k]) for k in sorted(names, key=int)]
+    return found | ({"licence": str(table["license"])} if table.get("license") else {})

@@ -1,0 +1,97 @@
+"""Networks that a Python class or function builds: `[network] target = "package.module:name"`, with a file of weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from transfer_risk.adapters.description import Description, folder_of
+from transfer_risk.adapters.weights import load_weights
+from transfer_risk.tasks import Source
+
+
+def matches(path: Path, description: Description) -> bool:
+    """Whether the description names something to import."""
+    return ":" in description.target
+
+
+def read_source(path: Path, description: Description, trust: bool) -> Source:
+    """Source of a class of networks, or with `trust` of any callable that returns one.
+
+    Raises:
+        ValueError: naming the file, if the target cannot be imported, is refused, or does not fit the weights.
+    """
+    build = _imported(description, trust)
+    network = built(build, description)
+    notes = load_weights(network, weights_file(path, description), trust=trust)
+    return description.source(
+        network.eval(),
+        path,
+        found={},
+        architecture={"target": description.target, "arguments": arguments(description)},
+        notes=notes,
+    )
+
+
+def weights_file(path: Path, description: Description) -> Path:
+    """The file of weights: the source itself, what `[network] weights` names, or model.safetensors beside source.toml."""
+    if path.is_file() and path.suffix != ".toml":
+        return path
+    beside = description.file.parent if path.suffix == ".toml" else folder_of(path)
+    return beside / str(description.network.get("weights", "model.safetensors"))
+
+
+def arguments(description: Description) -> dict[str, Any]:
+    """The table `[network.arguments]`.
+
+    Raises:
+        ValueError: naming the file, if `[network]` has other keys than target, weights and arguments.
+    """
+    table = description.network
+    given = table.get("arguments", {})
+    if set(table) - {"target", "weights", "arguments"} or not isinstance(given, Mapping):
+        raise ValueError(
+            f"{description.file}: [network] may have target, weights and a table [network.arguments]; got {dict(table)}"
+        )
+    return dict(given)
+
+
+def built(build: Any, description: Description) -> nn.Module:
+    """The network that a class or function returns for the arguments.
+
+    Raises:
+        ValueError: naming the file, if it fails, or returns no network.
+    """
+    try:
+        network = build(**arguments(description))
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{description.file}: {description.target} does not take [network.arguments]: {error}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"{description.file}: {description.target} must return a torch.nn.Module; got a {type(network).__name__}"
+        )
+    return network
+
+
+def _imported(description: Description, trust: bool) -> Any:
+    module, _, name = description.target.partition(":")
+    try:
+        target: Any = importlib.import_module(module)
+        for part in name.split("."):
+            target = getattr(target, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{description.file}: cannot import {description.target} ({error}); install the package, or set PYTHONPATH"
+        ) from None
+    if not trust and not (isinstance(target, type) and issubclass(target, nn.Module)):
+        raise ValueError(
+            f"{description.file}: target {description.target} is no class of networks (torch.nn.Module) but a "
+            f"{type(target).__name__}, which could do anything, so it was not called; check it and give --trust"
+        )
+    return target

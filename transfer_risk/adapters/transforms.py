@@ -1,0 +1,90 @@
+"""What the transforms and the inferer of a bundle of MONAI are called here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.adapters.references import resolved
+
+READERS = {"LoadImage", "EnsureChannelFirst", "EnsureType", "AddChannel", "CastToType", "ToTensor"}
+"""Transforms that change no value."""
+
+
+def activation(config: Mapping[str, Any], file: Path) -> str:
+    """`softmax` or `sigmoid` by what postprocessing does; empty where it says neither."""
+    for transform in _transforms(config.get("postprocessing")):
+        if _kind(transform) == "Activations":
+            given = resolved(
+                {k: transform.get(k, False) for k in ("softmax", "sigmoid")},
+                config,
+                f"{file}: postprocessing",
+            )
+            return "sigmoid" if given["sigmoid"] else "softmax" if given["softmax"] else ""
+    return ""
+
+
+def preprocessing(
+    config: Mapping[str, Any], file: Path, dims: int, channels: Any
+) -> dict[str, Any]:
+    """The `[preprocessing]` table that says what the bundle's transforms and its inferer do."""
+    where = f"{file}: preprocessing"
+    found: dict[str, Any] = {"normalise": "none"}
+    for entry in _transforms(config.get("preprocessing")):
+        if _kind(entry) not in READERS:
+            given = resolved({k: v for k, v in entry.items() if k != "device"}, config, where)
+            found |= _transform(given, where, dims, channels)
+    inferer = config.get("inferer", {})
+    if _kind(inferer) == "SlidingWindowInferer":
+        given = resolved(
+            {k: inferer[k] for k in ("roi_size", "overlap") if k in inferer},
+            config,
+            f"{file}: inferer",
+        )
+        size = given.get("roi_size", [])
+        found |= {
+            "size": [size] * dims if isinstance(size, int) else list(size),
+            "overlap": given.get("overlap", 0.25),
+        }
+    return found
+
+
+def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -> dict[str, Any]:
+    """What one transform adds to the table."""
+    kind = _kind(given)
+    if kind == "Orientation":
+        return {"orientation": given["axcodes"]}
+    if kind == "Spacing":
+        spacing = given["pixdim"]
+        return {"spacing": list(spacing) if isinstance(spacing, list) else [spacing] * dims}
+    whole = given.get("channel_wise") or channels == 1
+    if kind == "NormalizeIntensity" and whole and not {"subtrahend", "divisor"} & set(given):
+        return {"normalise": "zscore-nonzero" if given.get("nonzero") else "zscore"}
+    if kind == "ScaleIntensity" and (given.get("minv", 0.0), given.get("maxv", 1.0)) == (0.0, 1.0):
+        return {"normalise": "minmax"}
+    if (
+        kind == "ScaleIntensityRange"
+        and given.get("clip")
+        and (given.get("b_min"), given.get("b_max")) == (0, 1)
+    ):
+        return {"normalise": "window", "window": [given["a_min"], given["a_max"]]}
+    raise ValueError(
+        f"{where} has {given.get('_target_')}, which has no equal here; write [preprocessing] in a source.toml beside the "
+        "bundle or give --source-config"
+    )
+
+
+def _transforms(value: Any) -> list[Mapping[str, Any]]:
+    listed = value.get("transforms", []) if isinstance(value, Mapping) else []
+    return (
+        [t for t in listed if isinstance(t, Mapping) and not t.get("_disabled_")]
+        if isinstance(listed, list)
+        else []
+    )
+
+
+def _kind(entry: Any) -> str:
+    """Class name of a component without its path and the ending that says it works on dictionaries."""
+    name = str(entry.get("_target_", "")).rpartition(".")[2] if isinstance(entry, Mapping) else ""
+    return name[:-4] if name.endswith("Dict") else name.removesuffix("d").removesuffix("D")

@@ -1,0 +1,190 @@
+"""The one training loop: seeded step by step, so that it can stop and go on anywhere with the same bits."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from transfer_risk.features import Features
+from transfer_risk.heads import training_mode
+from transfer_risk.objectives import Objective
+from transfer_risk.recipes import Recipe
+from transfer_risk.samples import Batch, Samples
+from transfer_risk.tasks import Source
+
+Progress = Callable[[int, float], None]
+FAINT = 1e-3
+"""Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
+
+
+@dataclass(eq=False)
+class State:
+    """Where a training stands.
+
+    Args:
+        network: Being trained.
+        optimiser: Of its trainable parameters.
+        schedule: Of the learning rate.
+        objective: Its running sums are state too.
+        log: Rows iteration, loss, lr, share of foreground, seconds.
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    objective: Objective
+    log: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, network: nn.Module, objective: Objective, recipe: Recipe) -> State:
+        """State before the first step.
+
+        Raises:
+            ValueError: if nothing can be trained.
+        """
+        trained = [p for p in network.parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError("nothing is trainable; look at --freeze and at the network")
+        optimiser: torch.optim.Optimizer
+        if recipe.optimiser == "sgd":
+            optimiser = torch.optim.SGD(trained, lr=recipe.lr, momentum=0.9)
+        else:
+            kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+            optimiser = kind(trained, lr=recipe.lr)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if recipe.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.iterations)
+        else:
+            schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+        return cls(network, optimiser, schedule, objective)
+
+    @property
+    def iteration(self) -> int:
+        """Steps that were done."""
+        return len(self.log)
+
+    def export(self) -> dict[str, Any]:
+        """Tensors and numbers, for `torch.save`; read again without running any code."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "overlap": self.objective.overlap,
+            "log": torch.tensor(self.log, dtype=torch.float64).reshape(-1, 5),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what `export` gave."""
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.objective.overlap = saved["overlap"]
+        self.log = [(int(row[0]), *row[1:]) for row in saved["log"].tolist()]
+
+
+def fit(
+    state: State,
+    student: Source,
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    save: Callable[[State], None] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train the student's network in place up to the recipe's iterations.
+
+    Step k depends on seed and k alone, never on what was drawn before.
+
+    Args:
+        state: Where to start; its network is the student's.
+        student: The source that is being made.
+        samples: Training data.
+        recipe: Options.
+        save: Called with the state each `recipe.checkpoint` steps.
+        progress: Called with iteration and loss.
+
+    Raises:
+        FloatingPointError: if the loss is no longer finite.
+    """
+    network = student.network.to(recipe.device)
+    features = Features.of(student, samples, recipe)
+    precise = recipe.precision == "fp32"
+    faint = False
+    while state.iteration < recipe.iterations:
+        start = time.perf_counter()
+        step = state.iteration + 1
+        rng = np.random.default_rng([recipe.seed, step])
+        torch.manual_seed(int(rng.integers(2**62)))
+        training_mode(network)
+        batch = moved(_augmented(samples.draw(recipe.batch, rng), rng, recipe), recipe.device)
+        state.optimiser.zero_grad(set_to_none=True)
+        with nullcontext() if precise else torch.autocast(recipe.device, torch.bfloat16):
+            logits = features.logits(batch) if features else student.logits(batch.images)
+        loss = state.objective.loss(logits.float(), batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} at iteration {step}; try a lower lr than {recipe.lr:g}, min_foreground above "
+                f"{recipe.min_foreground:g} or another method than {recipe.method}"
+            )
+        state.optimiser.step()
+        rate = float(state.schedule.get_last_lr()[0])
+        state.schedule.step()
+        share = _foreground(batch.labels)
+        if share < FAINT and not faint:
+            faint = True
+            warnings.warn(
+                f"foreground is {share:.1e} of the valid pixels in a batch; min_foreground keeps its weight in bounds",
+                stacklevel=2,
+            )
+        state.log.append((step, value, rate, share, time.perf_counter() - start))
+        if progress:
+            progress(step, value)
+        if save and step % recipe.checkpoint == 0 and step < recipe.iterations:
+            save(state)
+    network.eval()
+
+
+def moved(batch: Batch, device: str) -> Batch:
+    """The batch on a device."""
+    if device == "cpu":
+        return batch
+    values = batch.transferability
+    return Batch(
+        batch.images.to(device),
+        batch.labels.to(device),
+        None if values is None else values.to(device),
+        batch.cases,
+        batch.places,
+    )
+
+
+def _augmented(batch: Batch, rng: np.random.Generator, recipe: Recipe) -> Batch:
+    """Images, labels and transferability flipped together along the first axis; intensities scaled and shifted."""
+    if not recipe.augment:
+        return batch
+    images, labels, values = batch.images.clone(), batch.labels.clone(), batch.transferability
+    values = None if values is None else values.clone()
+    for k in np.flatnonzero(rng.random(len(labels)) < 0.5):
+        images[k], labels[k] = images[k].flip(1), labels[k].flip(0)
+        if values is not None:
+            values[k] = values[k].flip(0)
+    shape = (len(images), *[1] * (images.ndim - 1))
+    scale, shift = rng.uniform(0.9, 1.1, shape), rng.uniform(-0.1, 0.1, shape)
+    outside = images == 0
+    images = images * torch.from_numpy(scale).float() + torch.from_numpy(shift).float()
+    return Batch(images.masked_fill_(outside, 0), labels, values, batch.cases, batch.places)
+
+
+def _foreground(labels: Tensor) -> float:
+    """Share of foreground among the valid pixels."""
+    return float((labels > 0).sum() / (labels >= 0).sum().clamp(min=1))
