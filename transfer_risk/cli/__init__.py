@@ -35,6 +35,7 @@ for command in (
     diagnosis.map_command,
     models.pretrain_command,
     models.predict_command,
+    results.compare_command,
     results.demo_command,
 ):
     main.add_command(command)
