@@ -1,10 +1,10 @@
-"""Commands that show what came out: compare, plot, demo."""
+"""Commands that show what came out: compare, demo."""
 
 from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import status
+from transfer_risk.cli.shared import fail, load_runs, status
 
 
 @click.command("compare")
@@ -25,14 +25,15 @@ from transfer_risk.cli.shared import status
 def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: float) -> None:
     """Compare each RUN before and after fine-tuning, and the RUNs with each other."""
     from transfer_risk.comparison import compare
-    from transfer_risk.runs import load_run
     from transfer_risk.summaries import comparison_text, write_comparison
 
+    runs, failed = load_runs(run)
     with status() as progress:
-        comparison = compare([load_run(path) for path in run], base=base, progress=progress)
+        comparison = compare(runs, base=base, progress=progress)
     click.echo(comparison_text(comparison, format_), nl=False)
     if out:
         write_comparison(comparison, out)
+    fail(failed)
 
 
 @click.command("demo")

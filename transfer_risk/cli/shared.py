@@ -23,15 +23,26 @@ def load_sources(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
     """The sources that load, and a sentence for each that does not."""
     from transfer_risk.adapters import load_source
 
-    sources, failed = [], []
+    return _loaded(load_source, paths)
+
+
+def load_runs(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """The runs that load, and a sentence for each that does not."""
+    from transfer_risk.runs import load_run
+
+    return _loaded(load_run, paths)
+
+
+def _loaded(load: Callable[[str], Any], paths: Sequence[str]) -> tuple[list[Any], list[str]]:
+    found, failed = [], []
     for path in paths:
         try:
-            sources.append(load_source(path))
+            found.append(load(path))
         except ValueError as error:
             failed.append(str(error))
-    if not sources:
+    if not found:
         raise ValueError("; ".join(failed))
-    return sources, failed
+    return found, failed
 
 
 @contextmanager
