@@ -26,7 +26,10 @@ from transfer_risk.riskmap import RiskMap
 from transfer_risk.views import View, Window, anatomy, grey_window, riskiest_slice
 from transfer_risk.volumes import Volume
 
-PALETTE = ("#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#56b4e9", "#b0b0b0")
+PALETTE = (  # Okabe and Ito's for colour-blind readers first; more classes than colours start again
+    *("#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#56b4e9", "#b0b0b0"),
+    *("#8c564b", "#17becf", "#bcbd22", "#7f3c8d", "#80ba5a", "#f97b72", "#4b4b8f", "#e377c2"),
+)
 BORDER = "target border"
 
 
@@ -89,7 +92,7 @@ def plot_examples(
         by_class = [[colours[n] for n in names[1:]] for names in (classes, predicted or classes)]
         row.draw(axes, _around(row.window, extent), by_class)
         draw_marks(axes[0], row.view, size=page.size)
-        name = f"{row.example.case}\nslice {row.index}"
+        name = f"{page.fitted(row.example.case)}\nslice {row.index}"
         axes[0].set_ylabel(name, fontsize=page.size, labelpad=2, linespacing=1.1)
     page.bar(figure, maps[0].base)
     page.legend(figure, _handles(colours))

@@ -98,7 +98,7 @@ class Page:
     def bar(self, figure: Figure, base: float) -> None:
         """Draw the colour bar of the risk."""
         start = self.left + FIRST * (self.panel[0] + GAP) + 2.6 * self.line
-        end = self.width - GAP - 0.6 * self.line
+        end = self.width - GAP - 0.8 * self.line
         ax = self._place(figure, start, self.foot - 1.6 * self.line, end - start, 0.8 * self.line)
         draw_bar(ax, base, size=self.size)
         ax.set_ylabel("risk", fontsize=self.size, rotation=0, ha="right", va="center", labelpad=3)
@@ -122,6 +122,11 @@ class Page:
                 columnspacing=1.0,
             )
             start += count
+
+    def fitted(self, name: str) -> str:
+        """A row's name, without its beginning where that is too long for the height of a panel."""
+        room = max(4, int(self.panel[1] / (0.62 * self.line)))
+        return name if len(name) <= room else f"\u2026{name[1 - room :]}"
 
     def _place(self, figure: Figure, x: float, y: float, wide: float, tall: float) -> Axes:
         w, h = self.width, self.height

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from transfer_risk.files import written
@@ -119,6 +120,7 @@ def plot_ranking(
         )
     ax.set_yticks(places, [str(r["source"]) for r in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     unit = " (nats)" if by in FLOORS or by.startswith("leep_b") else ""
     over = f", 95 % interval over {rows[0]['cases']} cases" if not np.isnan(low).all() else ""
     ax.set_xlabel(f"{by}{unit}{over}", fontsize=size)

@@ -54,7 +54,8 @@ def plot_command(
     what = what or POSSIBLE[kind][0]
     if what not in POSSIBLE[kind]:
         raise click.BadParameter(
-            f"a {kind} has {' and '.join(POSSIBLE[kind])}; got {what!r}", param_hint="--what"
+            f"a {kind} can be drawn as {' or '.join(POSSIBLE[kind])}; got {what!r}",
+            param_hint="--what",
         )
     if what != "maps" and (ids or index is not None or channel):
         raise click.UsageError(f"--case, --slice and --channel are for maps; got them for {what}")
