@@ -23,7 +23,7 @@ from transfer_risk.overlays import (
 )
 from transfer_risk.paper import Page
 from transfer_risk.riskmap import RiskMap
-from transfer_risk.views import View, Window, anatomy, grey_window, riskiest_slice
+from transfer_risk.views import View, Window, grey_slice, riskiest_slice
 from transfer_risk.volumes import Volume
 
 PALETTE = (  # Okabe and Ito's for colour-blind readers first; more classes than colours start again
@@ -119,10 +119,7 @@ class _Row:
                 f"slice must be in 0 to {image.shape[axis] - 1} for case {example.case}; got {index}"
             )
         view = View.of(example.volume.affine, axis)
-        low, high = grey_window(image)
-        grey = np.clip((view.slice(image, index).astype(np.float64) - low) / (high - low), 0, 1)
-        window = view.window(view.slice(anatomy(image), index))
-        return cls(example, view, index, grey, window)
+        return cls(example, view, index, *grey_slice(image, view, index))
 
     def draw(self, axes: Sequence[Axes], window: Window, colours: Sequence[Sequence[str]]) -> None:
         """Draw the panels; `colours` of the target's and of the predicted classes."""

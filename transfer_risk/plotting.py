@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from transfer_risk.files import written
 from transfer_risk.overlays import colour_map, draw, draw_contour, empty_figure, risk_over
 from transfer_risk.riskmap import RiskMap
-from transfer_risk.views import View, anatomy, grey_window, riskiest_slice
+from transfer_risk.views import View, grey_slice, riskiest_slice
 
 if TYPE_CHECKING:
     from transfer_risk.ranking import Ranking
@@ -68,9 +68,7 @@ def plot_risk(
     index = riskiest_slice(risk, axis=axis) if index is None else index
     shown, window = None, None
     if grey is not None:
-        low, high = grey_window(grey)
-        shown = np.clip((view.slice(grey, index).astype(np.float64) - low) / (high - low), 0, 1)
-        window = view.window(view.slice(anatomy(grey), index))
+        shown, window = grey_slice(grey, view, index)
     draw(ax, risk_over(shown, view.slice(risk, index), risk_map.base), view, window)
     if target is not None:
         draw_contour(ax, view.slice(target, index) > 0, view)
@@ -102,7 +100,8 @@ def plot_ranking(
     rows = [dict(r) for r in ranking] if isinstance(ranking, Sequence) else ranking.rows()
     by = by or ("leep" if isinstance(ranking, Sequence) else ranking.by)
     if not rows or by not in rows[0]:
-        raise ValueError(f"by must be a score of the ranking; got {by!r} for {list(rows[:1])}")
+        known = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
+        raise ValueError(f"by must be a score of the ranking ({', '.join(known)}); got {by!r}")
     rows.sort(key=lambda r: (math.isnan(_number(r[by])), -_number(r[by])))
     ax = ax or _axes(3.4, 0.6 + 0.2 * len(rows))
     places = np.arange(len(rows))
@@ -111,13 +110,7 @@ def plot_ranking(
     )
     ax.hlines(places, low, high, color=BLUE, linewidth=1.2)
     ax.plot(values, places, "o", color=BLUE, markersize=4)
-    floor = _number(rows[0].get(FLOORS.get(by, "")))
-    if not math.isnan(floor):
-        ax.axvline(floor, color=RUST, linestyle="--", linewidth=1)
-        ends = ("data", "axes fraction")
-        ax.annotate(
-            "uninformative", (floor, 1.01), xycoords=ends, fontsize=size, color=RUST, ha="center"
-        )
+    _mark_floor(ax, _number(rows[0].get(FLOORS.get(by, ""))), size)
     ax.set_yticks(places, [str(r["source"]) for r in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -192,6 +185,14 @@ def _axes(width: float, height: float) -> Axes:
 def _plain(ax: Axes, size: float) -> None:
     ax.tick_params(labelsize=size)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _mark_floor(ax: Axes, floor: float, size: float) -> None:
+    """Mark what an uninformative source gets, where that is known."""
+    if not math.isnan(floor):
+        ax.axvline(floor, color=RUST, linestyle="--", linewidth=1)
+        place, ends = (floor, 1.01), ("data", "axes fraction")
+        ax.annotate("uninformative", place, xycoords=ends, fontsize=size, color=RUST, ha="center")
 
 
 def _number(value: Any) -> float:

@@ -88,6 +88,13 @@ def grey_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+def grey_slice(image: NDArray[Any], view: View, index: int) -> tuple[NDArray[np.float64], Window]:
+    """Slice of a volume (X, Y, Z) as grey in [0, 1], and the window in mm that holds its anatomy."""
+    low, high = grey_window(image)
+    grey = np.clip((view.slice(image, index).astype(np.float64) - low) / (high - low), 0, 1)
+    return grey, view.window(view.slice(anatomy(image), index))
+
+
 def riskiest_slice(risk: Any, *, axis: int = 2) -> int:
     """Index of the slice with the largest total risk above 1."""
     others = tuple(a for a in range(3) if a != axis)
