@@ -73,7 +73,8 @@ def _draw(ranking: Ranking, ordered: Sequence[Source], target: Task, path: Path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from transfer_risk.plotting import plot_ranking, plot_risk, riskiest_slice
+    from transfer_risk.plotting import plot_ranking, plot_risk
+    from transfer_risk.views import riskiest_slice
 
     best = risk_maps(ordered[0], target)
     worst = risk_maps(ordered[-1], target)

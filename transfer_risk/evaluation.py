@@ -58,27 +58,46 @@ def evaluate(
             f"source {source.name} has the classes {list(source.classes)}, task {task.name} has "
             f"{list(task.classes)}; only a source of the same task can be evaluated"
         )
+    used = task.split("test") if cases is None else cases
+    return [
+        measure
+        for case, volume, predicted in segmented(source, task, used, progress=progress)
+        for measure in measures(case.id, task.classes, volume, predicted, distances=distances)
+    ]
+
+
+def segmented(
+    source: Source,
+    task: Task,
+    cases: Sequence[Case],
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> Iterator[tuple[Case, Volume, NDArray[Any]]]:
+    """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision."""
     channel_order(source, task.channels)
-    rows: list[Measure] = []
-    for case in task.split("test") if cases is None else cases:
+    for case in cases:
         if progress:
             progress(f"{source.name}: {case.id}")
         volume = in_order(source, read(case, task, every_slice=True), task.channels)
-        predicted = decide(source, predict_case(source, case, volume))
-        rows += _measures(case.id, task.classes, volume, predicted, distances)
-    return rows
+        yield case, volume, decide(source, predict_case(source, case, volume))
 
 
-def mean_dice(measures: Sequence[Measure]) -> Estimate:
+def mean_dice(rows: Sequence[Measure]) -> Estimate:
     """Dice averaged over the foreground classes of each case, then over cases."""
-    cases = list(dict.fromkeys(m.case for m in measures))
-    by_case = [[m.dice for m in measures if m.case == c and not math.isnan(m.dice)] for c in cases]
+    cases = list(dict.fromkeys(m.case for m in rows))
+    by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in cases]
     return Estimate.mean([sum(d) / len(d) if d else math.nan for d in by_case])
 
 
-def _measures(
-    case: str, classes: Sequence[str], volume: Volume, predicted: NDArray[Any], distances: bool
+def measures(
+    case: str,
+    classes: Sequence[str],
+    volume: Volume,
+    predicted: NDArray[Any],
+    *,
+    distances: bool = True,
 ) -> Iterator[Measure]:
+    """Measures of each foreground class of a case from the predicted classes (X, Y, Z); HD95 only with `distances`."""
     assert volume.labels is not None
     valid = volume.labels >= 0
     for k, name in enumerate(classes[1:], start=1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add, or_
 from pathlib import Path
@@ -66,26 +66,70 @@ def write_maps(
     Raises:
         ValueError: if channels or dimensions do not fit, or no case can be used.
     """
-    used = task.split("test") if cases is None else cases
-    predictions = Predictions(source, task, used, cache, progress)
-    spans: dict[str, Span] = {}
-    paths: list[Path] = []
+    stages = {Path(out): source}
+    return write_stages(
+        stages,
+        task,
+        cases=cases,
+        hardness=hardness,
+        base=base,
+        clip=clip,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def write_stages(
+    stages: Mapping[Path, Source],
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    hardness: bool = False,
+    base: float = 10.0,
+    clip: float = 0.0,
+    cache: int = CACHE,
+    progress: Progress | None = None,
+) -> tuple[list[Path], dict[str, str]]:
+    """As `write_maps`, of several sources by folder, on one span over all sources and cases.
+
+    A case that one of them cannot predict is left out of all.
+    """
+    used = list(task.split("test") if cases is None else cases)
+    failed: dict[str, str] = {}
+    spans: dict[tuple[Path, str], Span] = {}
     with (
         tempfile.TemporaryDirectory() as scratch
     ):  # T waits here until the span of all cases is known
-        for case, values in _transferability(predictions):
-            spans[case.id] = Span.of(values, clip=clip)
-            np.save(Path(scratch) / f"{case.id}.npy", values.numpy())
-        span = reduce(or_, spans.values())
-        joint = "joint of the other cases" if len(spans) > 1 else "in-sample joint (one case)"
-        for case in (c for c in used if c.id in spans):
-            values = torch.from_numpy(np.load(Path(scratch) / f"{case.id}.npy"))
-            layers = _layers(RiskMap(values, span, base), hardness)
-            for name, (data, step) in layers.items():
-                paths.append(Path(out) / f"{case.id}_{name}.nii.gz")
-                affine = read_images(case.images[:1]).affine
-                write(paths[-1], data, affine, note=f"{source.name}: {joint}", scaled=step)
-    return paths, dict(predictions.failed)
+        for number, (folder, source) in enumerate(stages.items()):
+            predictions = Predictions(source, task, used, cache, progress)
+            for case, values in _transferability(predictions):
+                spans[folder, case.id] = Span.of(values, clip=clip)
+                np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
+            failed |= predictions.failed
+        span = reduce(or_, (s for (_, case_id), s in spans.items() if case_id not in failed))
+        paths: list[Path] = []
+        for number, (folder, source) in enumerate(stages.items()):
+            for case in (c for c in used if c.id not in failed):
+                values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
+                layers = _layers(RiskMap(values, span, base), hardness)
+                note = f"{source.name}: {_joint_note(len(used) - len(failed))}"
+                paths += _written(layers, folder, case, note)
+    return paths, failed
+
+
+def _joint_note(cases: int) -> str:
+    return "joint of the other cases" if cases > 1 else "in-sample joint (one case)"
+
+
+def _written(
+    layers: dict[str, tuple[Any, float | None]], folder: Path, case: Case, note: str
+) -> Iterator[Path]:
+    """Write the maps of one case; their paths."""
+    affine = read_images(case.images[:1]).affine
+    for name, (data, step) in layers.items():
+        path = folder / f"{case.id}_{name}.nii.gz"
+        write(path, data, affine, note=note, scaled=step)
+        yield path
 
 
 def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | None]]:

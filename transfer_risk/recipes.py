@@ -21,7 +21,7 @@ METHODS = (
 MAPPED = ("trs-map", "risk-map", "class-mean", "eep-risk")
 """Methods that need the source's transferability on the training cases."""
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "optimiser": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine"),
@@ -106,7 +106,7 @@ class Recipe:
         Raises:
             ValueError: naming the option, what it must be and what it was.
         """
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             if (word := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {word!r}")
         for name in _POSITIVE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,26 @@ def write_ranking(ranking: Ranking, out: str | Path) -> None:
     write_text(Path(out) / "ranking.csv", _csv(ranking.rows()))
     write_text(Path(out) / "ranking.json", ranking_text(ranking, "json"))
     write_text(Path(out) / "per_case.csv", _csv(per_case))
+
+
+def read_ranking(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a ranking.csv or ranking.json, or of the folder that `write_ranking` wrote; cells of CSV are text.
+
+    Raises:
+        ValueError: naming the file, if it holds no ranking.
+    """
+    file = Path(path) / "ranking.json" if Path(path).is_dir() else Path(path)
+    try:
+        if file.suffix == ".json":
+            rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["ranking"]
+        else:
+            rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+        named = bool(rows) and all("source" in row for row in rows)
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        named = False
+    if not named:
+        raise ValueError(f"{file}: holds no ranking; score --out writes ranking.csv and .json")
+    return rows
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

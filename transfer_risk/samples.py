@@ -81,7 +81,7 @@ class Samples:
         """Span of each sample's transferability, (N,) or (); None where it depends on the patch that is drawn."""
         if extent == "image" and len(self.patch) == 3:
             return None
-        parts = [torch.from_numpy(np.asarray(t)) for t in self.transferability]
+        parts = [torch.from_numpy(np.array(t)) for t in self.transferability]
         if extent == "image":
             own = [Span.of(t, per_image=True, clip=clip) for t in parts]
             return Span(torch.cat([s.low for s in own]), torch.cat([s.high for s in own]))

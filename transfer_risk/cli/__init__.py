@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from transfer_risk import __version__
-from transfer_risk.cli import diagnosis, models, results
+from transfer_risk.cli import diagnosis, finetuning, models, plots, results
 from transfer_risk.cli.shared import fail
 
 
@@ -34,7 +34,10 @@ for command in (
     diagnosis.score_command,
     diagnosis.map_command,
     models.pretrain_command,
+    finetuning.finetune_command,
     models.predict_command,
+    results.compare_command,
+    plots.plot_command,
     results.demo_command,
 ):
     main.add_command(command)

@@ -1,10 +1,39 @@
-"""Commands that show what came out: demo."""
+"""Commands that show what came out: compare, demo."""
 
 from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import status
+from transfer_risk.cli.shared import fail, load_runs, status
+
+
+@click.command("compare")
+@click.argument("run", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "json", "csv"]),
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    help="Folder for changes.csv, contrasts.csv, per_case.csv and comparison.json.",
+)
+@click.option("--base", default=10.0, show_default=True, type=click.FloatRange(min=1))
+def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: float) -> None:
+    """Compare each RUN before and after fine-tuning, and the RUNs with each other."""
+    from transfer_risk.comparison import compare
+    from transfer_risk.summaries import comparison_text, write_comparison
+
+    runs, failed = load_runs(run)
+    with status() as progress:
+        comparison = compare(runs, base=base, progress=progress)
+    click.echo(comparison_text(comparison, format_), nl=False)
+    if out:
+        write_comparison(comparison, out)
+    fail(failed)
 
 
 @click.command("demo")

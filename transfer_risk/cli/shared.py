@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 import rich_click as click
 
 TASK = click.argument("task", type=click.Path(exists=True, dir_okay=False))
+ESTIMATED = 12  # iterations after which the time is estimated
 CACHE = click.option(
     "--cache",
     default=1.0,
@@ -113,6 +115,21 @@ class Reading:
         return found
 
 
+def load_runs(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """The runs that load, and a sentence for each that does not."""
+    from transfer_risk.runs import load_run
+
+    runs, failed = [], []
+    for path in paths:
+        try:
+            runs.append(load_run(path))
+        except ValueError as error:
+            failed.append(str(error))
+    if not runs:
+        raise ValueError("; ".join(failed))
+    return runs, failed
+
+
 @contextmanager
 def status() -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is under way; nothing where stderr is no terminal."""
@@ -125,14 +142,25 @@ def status() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[int, float], None]]:
-    """A progress bar with loss and remaining time on stderr."""
+    """A progress bar with loss and remaining time on stderr, after a first estimate of the time it will take."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    clock: list[tuple[int, float]] = []
+    with Progress(*columns, console=console) as bar:
         line = bar.add_task("", total=total, loss=float("nan"))
-        yield lambda iteration, loss: bar.update(line, completed=iteration, loss=loss)
+
+        def update(iteration: int, loss: float) -> None:
+            bar.update(line, completed=iteration, loss=loss)
+            clock.append((iteration, time.monotonic()))
+            if len(clock) == ESTIMATED:
+                (first, start), (last, now) = clock[1], clock[-1]
+                seconds = (now - start) / (last - first) * (total - last)
+                console.print(f"about {seconds / 60:.1f} min for {total - last:,} more iterations")
+
+        yield update
 
 
 def notes(sentences: Sequence[str], kind: str) -> None:

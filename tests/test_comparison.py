@@ -1,0 +1,232 @@
+"""Comparisons of run folders against plain arithmetic on what was written, their tables, and what bad input says."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from run_folder import write_run
+from test_end_to_end import SHAPE, write_dataset
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+from transfer_risk.mapstats import distance_to_boundary, map_statistics
+from transfer_risk.summaries import comparison_text
+from transfer_risk.volumes import read
+
+
+def make_task(root, *, cases=14, classes=("a", "b"), name="data"):
+    write_dataset(root / name, cases=cases, classes=classes)
+    return tr.write_tasks(root / name, root / "tasks")[0]
+
+
+def stage(task, *, wrong, seed, low=-3.0):
+    """Random maps, and predictions with that share of the voxels replaced."""
+    rng = np.random.default_rng(seed)
+    maps = {}
+    for case in task.split("test"):
+        labels = read(case, task).labels
+        other = rng.integers(0, len(task.classes), size=SHAPE)
+        predicted = np.where(rng.random(SHAPE) < wrong, other, labels)
+        maps[case.id] = (low * rng.random(SHAPE), predicted)
+    return maps
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three runs of one task: one that helps, one that harms, one from scratch."""
+    root = tmp_path_factory.mktemp("runs")
+    path = make_task(root)
+    task = tr.load_task(path)
+    before = stage(task, wrong=0.5, seed=0)
+    helped, harmed = stage(task, wrong=0.2, seed=1), stage(task, wrong=0.7, seed=2, low=-5.0)
+    scratch = {"before": stage(task, wrong=1, seed=3, low=-99.0)}
+    scratch["after"] = stage(task, wrong=0.4, seed=4)
+    write_run(root / "helped", path, {"before": before, "after": helped}, method="risk-map")
+    write_run(root / "harmed", path, {"before": before, "after": harmed})
+    write_run(root / "scratch", path, scratch, scratch=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return [tr.load_run(folder / name) for name in ("helped", "harmed", "scratch")]
+
+
+@pytest.fixture(scope="module")
+def comparison(runs):
+    return tr.compare(runs)
+
+
+def test_one_span_over_all_runs_and_stages_but_what_was_before_scratch(comparison, runs):
+    maps = [r.transferability("after", c) for r in runs for c in r.cases]
+    maps += [r.transferability("before", c) for r in runs[:2] for c in r.cases]
+    assert float(comparison.span.low) == min(m.min() for m in maps)
+    assert float(comparison.span.high) == max(m.max() for m in maps)
+    assert float(comparison.span.low) > -5
+
+
+def test_values_are_those_of_each_map_on_that_span(comparison, runs):
+    run, case = runs[1], runs[1].cases[1]
+    labels = read(case, run.task).labels
+    spacing = (1.0, 1.0, 2.0)
+    expected = map_statistics(
+        run.transferability("after", case),
+        labels,
+        span=comparison.span,
+        spacing=spacing,
+        classes=run.task.classes,
+        distances={
+            "source": distance_to_boundary(run.prediction("before", case), spacing),
+            "target": distance_to_boundary(labels, spacing),
+        },
+    )
+    made = {q: v[1] for (r, s, q), v in comparison.values.items() if (r, s) == ("harmed", "after")}
+    assert {k: made[k] for k in expected} == pytest.approx(expected)
+    dice = [m.dice for m in run.measures["after"] if m.case == case.id]
+    assert made["dice"] == pytest.approx(sum(dice) / len(dice))
+    assert made["dice[a]"] == dice[0] and math.isnan(made["hd95"])
+
+
+def test_differences_are_paired_over_cases(comparison):
+    change = next(c for c in comparison.changes if (c.run, c.quantity) == ("helped", "area_50"))
+    before, after = (comparison.values["helped", s, "area_50"] for s in ("before", "after"))
+    n = len(before)
+    assert n == 4 == change.difference.cases
+    assert change.difference.value == pytest.approx((after - before).mean())
+    error = (after - before).std(ddof=1) / math.sqrt(n)
+    assert change.difference.standard_error == pytest.approx(error)
+
+
+def test_methods_are_set_against_each_other(comparison):
+    pairs = [(c.first, c.second) for c in comparison.contrasts]
+    assert pairs == [("helped", "harmed"), ("helped", "scratch"), ("harmed", "scratch")]
+    first = comparison.contrasts[0]
+    dice = {r: comparison.values[r, "after", "dice"] for r in ("helped", "harmed")}
+    assert first.difference.value == pytest.approx((dice["harmed"] - dice["helped"]).mean())
+    assert first.p_signed_rank == 0.125 and first.p_holm == 0.375
+
+
+def test_verdicts(comparison):
+    text = "\n".join(comparison.verdicts)
+    assert "helped: 0 of 4 cases got worse than before" in text
+    assert "harmed: 4 of 4 cases got worse than before" in text
+    assert "helped: no negative transfer in any of 4 cases" in text
+    assert "harmed: negative transfer in 4 of 4 cases: worse than training from scratch" in text
+    assert "With 4 cases and 3 comparisons the signed-rank test cannot reach .05" in text
+    assert "scratch: " not in text
+
+
+def test_without_a_run_from_scratch_negative_transfer_is_not_spoken_of(runs):
+    assert not any("negative" in v for v in tr.compare(runs[:2]).verdicts)
+    alone = tr.compare(runs[1:2])
+    assert len(alone.verdicts) == 1 and not alone.contrasts
+
+
+def test_a_run_from_scratch_has_nothing_before(comparison):
+    assert ("scratch", "before", "dice") not in comparison.values
+    assert np.isnan(comparison.values["scratch", "after", "distance_source"]).all()
+
+
+def test_table_csv_and_json_say_the_same(comparison):
+    table = comparison_text(comparison, "table")
+    assert "task data; 4 test cases; all maps on the span" in table
+    assert "vanilla (scratch)" in table and "risk_mass[a]" in table and "hd95[a]" not in table
+    assert all(v in table for v in comparison.verdicts)
+    document = json.loads(comparison_text(comparison, "json"))
+    assert document["verdicts"] == list(comparison.verdicts)
+    assert document["runs"][2] == {"run": "scratch", "method": "vanilla", "from_scratch": True}
+    scratch = [c for c in document["changes"] if c["run"] == "scratch" and c["quantity"] == "dice"]
+    assert scratch[0]["before"] is None and scratch[0]["after"] > 0
+    first = comparison_text(comparison, "csv").splitlines()[1].split(",")
+    assert first[:2] == ["helped", "dice"]
+    assert float(first[3]) == document["changes"][0]["before"]
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_the_command_prints_and_writes(folder, tmp_path):
+    result = run("compare", folder / "helped", folder / "scratch", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "got worse than before" in result.stdout
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["changes.csv", "comparison.json", "contrasts.csv", "per_case.csv"]
+    rows = pd.read_csv(tmp_path / "out" / "per_case.csv")
+    assert list(rows) == ["run", "method", "stage", "case", "quantity", "value"]
+    area = rows[(rows.run == "helped") & (rows.stage == "after") & (rows.quantity == "area_50")]
+    changes = pd.read_csv(tmp_path / "out" / "changes.csv").set_index(["run", "quantity"])
+    assert changes.loc[("helped", "area_50"), "after"] == pytest.approx(area.value.mean())
+
+
+def test_the_base_changes_the_risk_mass_alone(runs):
+    one, other = tr.compare(runs[:1]), tr.compare(runs[:1], base=2.0)
+    for cell, values in one.values.items():
+        same = np.array_equal(values, other.values[cell], equal_nan=True)
+        assert same != cell[2].startswith("risk_mass")
+
+
+def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run("compare", folder / "helped", tmp_path / "empty")
+    assert result.exit_code == 1 and "helped: 0 of 4" in result.stdout
+    assert "empty: is no run folder (no config.toml and manifest.json)" in result.stderr
+    result = run("compare", tmp_path / "empty")
+    assert result.exit_code == 1 and "is no run folder" in result.stderr
+    assert run("compare", tmp_path / "nowhere").exit_code == 2
+
+
+def test_runs_that_do_not_fit_are_refused(folder, runs, tmp_path):
+    with pytest.raises(ValueError, match="runs must be at least one finished run; got none"):
+        tr.compare([])
+    with pytest.raises(ValueError, match="different names; helped occurs more than once"):
+        tr.compare([runs[0], runs[0]])
+    path = make_task(tmp_path, classes=("a",), name="other")
+    other = stage(tr.load_task(path), wrong=0.2, seed=1)
+    write_run(tmp_path / "stranger", path, {"before": other, "after": other})
+    with pytest.raises(ValueError, match=r"runs must be of one task; .*helped is of data"):
+        tr.compare([runs[0], tr.load_run(tmp_path / "stranger")])
+    task = runs[0].task
+    fewer = dict(list(stage(task, wrong=0.2, seed=1).items())[1:])
+    write_run(tmp_path / "fewer", folder / "tasks" / "data.toml", {"before": fewer, "after": fewer})
+    with pytest.raises(ValueError, match=r"same test cases; only one of .* has case_"):
+        tr.compare([runs[0], tr.load_run(tmp_path / "fewer")])
+
+
+def test_maps_that_are_missing_or_do_not_fit_are_named(folder, tmp_path):
+    path = folder / "tasks" / "data.toml"
+    maps = stage(tr.load_task(path), wrong=0.2, seed=1)
+    write_run(tmp_path / "short", path, {"before": maps, "after": maps})
+    case = next(iter(maps))
+    (tmp_path / "short/maps/after" / f"{case}_transferability.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"_transferability.nii.gz: no such file; the run is inc"):
+        tr.compare([tr.load_run(tmp_path / "short")])
+    cut = {k: (v[:-1], p) for k, (v, p) in maps.items()}
+    write_run(tmp_path / "cut", path, {"before": cut, "after": cut})
+    with pytest.raises(
+        ValueError, match=r"is \(13, 12, 6\), its label \(14, 12, 6\); the data has"
+    ):
+        tr.compare([tr.load_run(tmp_path / "cut")])
+
+
+def test_unknown_dice_before_is_said(folder, tmp_path):
+    path = folder / "tasks" / "data.toml"
+    maps = stage(tr.load_task(path), wrong=0.2, seed=1)
+    write_run(tmp_path / "r", path, {"before": maps, "after": maps})
+    file = tmp_path / "r" / "metrics.csv"
+    rows = [line for line in file.read_text().splitlines() if ",before," not in line]
+    file.write_text("\n".join(rows) + "\n")
+    (verdict,) = tr.compare([tr.load_run(tmp_path / "r")]).verdicts
+    assert verdict == (
+        "r: no case has a Dice before and after, so better or worse than before is unknown"
+    )
+
+
+def test_torch_spans_do_not_depend_on_the_order_of_runs(runs, comparison):
+    other = tr.compare(runs[::-1])
+    assert torch.equal(other.span.low, comparison.span.low)
+    cell = ("helped", "after", "risk_mass[a]")
+    np.testing.assert_array_equal(other.values[cell], comparison.values[cell])

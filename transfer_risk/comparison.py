@@ -1,0 +1,171 @@
+"""Before against after, and runs against each other: case by case, on one span, with intervals over cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_risk.intervals import Estimate
+from transfer_risk.riskmap import Span
+from transfer_risk.runs import Run, Stage
+from transfer_risk.runstats import Cell, case_values, common_span
+from transfer_risk.significance import holm, signed_rank_p
+from transfer_risk.verdicts import change_sentence, power_sentence, transfer_sentence
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """One quantity of one run over its cases: before, after, and the paired difference after - before."""
+
+    run: str
+    quantity: str
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Dice after training of two runs on the same cases.
+
+    Args:
+        first: Name of a run.
+        second: Name of another.
+        difference: Dice of the second minus that of the first, paired.
+        p_signed_rank: Wilcoxon's signed-rank test.
+        p_holm: The same, corrected for all pairs of runs.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    p_signed_rank: float
+    p_holm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs of one task on the same test cases.
+
+    Args:
+        runs: As given.
+        span: Scale of all maps, over all runs and both stages.
+        base: R = base ** H, for the risk mass.
+        values: Numbers by case (n,), in the order of `cases`, NaN where unknown; by run, stage and quantity.
+            Quantities are those of `mapstats.map_statistics` and `dice`, `hd95` (mm), `recall`, `precision`: the mean
+            over the foreground classes that are known, and `dice[NAME]` and so on by class where there are several.
+            A run from scratch has nothing before.
+    """
+
+    runs: tuple[Run, ...]
+    span: Span
+    base: float
+    values: dict[Cell, NDArray[np.float64]]
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Ids of the test cases."""
+        return tuple(c.id for c in self.runs[0].cases)
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """One row per run, stage, case and quantity."""
+        method = {r.name: r.method for r in self.runs}
+        names = ("run", "method", "stage", "case", "quantity", "value")
+        return [
+            dict(zip(names, (run, method[run], stage, case, what, float(value)), strict=True))
+            for (run, stage, what), numbers in self.values.items()
+            for case, value in zip(self.cases, numbers, strict=True)
+        ]
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """Every quantity of every run, in order."""
+        found = []
+        for run, stage, quantity in self.values:
+            if stage == "after":
+                before, after = (self._estimate(run, s, quantity) for s in ("before", "after"))
+                found.append(Change(run, quantity, before, after, after - before))
+        return tuple(found)
+
+    @cached_property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Every pair of runs, in order."""
+        pairs = list(combinations([r.name for r in self.runs], 2))
+        dice = {r.name: self.values[r.name, "after", "dice"] for r in self.runs}
+        p_values = [signed_rank_p(dice[b] - dice[a]) for a, b in pairs]
+        return tuple(
+            Contrast(a, b, Estimate.mean(dice[b] - dice[a]), p, q)
+            for (a, b), p, q in zip(pairs, p_values, holm(p_values), strict=True)
+        )
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What came out, in sentences; negative transfer is spoken of only beside a run from scratch."""
+        scratch = [r for r in self.runs if r.from_scratch]
+        sentences = []
+        for run in (r for r in self.runs if not r.from_scratch):
+            after = self.values[run.name, "after", "dice"]
+            before = self.values[run.name, "before", "dice"]
+            sentences.append(change_sentence(run.name, after - before))
+            for other in scratch:
+                difference = after - self.values[other.name, "after", "dice"]
+                budgets = [r.config.get("iterations") for r in (run, other)]
+                sentences.append(transfer_sentence(run.name, difference, other.name, budgets))
+        known = min((c.difference.cases for c in self.contrasts), default=0)
+        return (*sentences, *power_sentence(known, len(self.contrasts)))
+
+    def _estimate(self, run: str, stage: Stage, quantity: str) -> Estimate:
+        unknown = np.full(len(self.cases), math.nan)
+        return Estimate.mean(self.values.get((run, stage, quantity), unknown))
+
+
+def compare(
+    runs: Sequence[Run], *, base: float = 10.0, progress: Callable[[str], None] | None = None
+) -> Comparison:
+    """Finished runs of one task, before against after and against each other; one case in memory at a time.
+
+    The maps of all runs and both stages are read on one span. What a run from scratch had before training says
+    nothing about transfer: it does not count.
+
+    Raises:
+        ValueError: if no run is given, two have the same name, task or test cases differ, or a map is missing or does
+            not fit its case.
+    """
+    _check(runs)
+    tell = progress or (lambda _: None)
+    span = common_span(runs)
+    found: dict[Cell, list[float]] = {}
+    for case in runs[0].cases:
+        tell(f"comparing {case.id}")
+        for cell, value in case_values(runs, case, span, base):
+            found.setdefault(cell, []).append(value)
+    values = {cell: np.asarray(numbers) for cell, numbers in found.items()}
+    return Comparison(tuple(runs), span, base, values)
+
+
+def _check(runs: Sequence[Run]) -> None:
+    if not runs:
+        raise ValueError("runs must be at least one finished run; got none")
+    first, names = runs[0], [r.name for r in runs]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(
+            f"runs must have folders of different names; {', '.join(twice)} occurs more than once"
+        )
+    for run in runs[1:]:
+        if (run.task.name, run.task.classes) != (first.task.name, first.task.classes):
+            raise ValueError(
+                f"runs must be of one task; {first.path} is of {first.task.name} {list(first.task.classes)}, "
+                f"{run.path} of {run.task.name} {list(run.task.classes)}"
+            )
+        ids = [{c.id for c in r.cases} for r in (first, run)]
+        if ids[0] != ids[1]:
+            raise ValueError(
+                f"runs must have the same test cases; only one of {first.path} and {run.path} has "
+                f"{', '.join(sorted(ids[0] ^ ids[1]))}; fine-tune again on one task file"
+            )

@@ -1,0 +1,144 @@
+"""Fine-tune a source on a task, measure it before and after, and leave everything in a run folder."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from transfer_risk.adapters import load_source, save_source
+from transfer_risk.evaluation import Measure, measures, segmented
+from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.heads import LoadReport
+from transfer_risk.mapping import write_stages
+from transfer_risk.recipes import Recipe
+from transfer_risk.runfolder import RunFolder
+from transfer_risk.runs import Stage
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.training import begin, finish
+from transfer_risk.volumes import write
+
+
+def finetune(
+    source: Source,
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    report: Callable[[LoadReport], None] | None = None,
+) -> Source:
+    """The source fine-tuned on the task's training cases, with its decision.
+
+    The risk comes from the source on the training cases before training (static, as in the paper). With `out` a run
+    folder is written (see `runs`): it is evaluated and mapped before and after on the test cases. A run that was cut
+    off goes on from its newest state when the same call is made again, and ends with the same bits.
+
+    Args:
+        source: Not changed.
+        task: Target.
+        recipe: Options; the paper's protocol where not given.
+        out: Run folder; then task and source must have been loaded from files.
+        resume: Insist that `out` is a run that was begun before.
+        command: For the record.
+        progress: Called with iteration and loss.
+        tell: Called with what is under way.
+        report: Called with what was loaded, replaced and frozen, before training.
+
+    Raises:
+        ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
+            or `out` holds another run (the difference is named).
+        FloatingPointError: if the loss is no longer finite; the last state is kept.
+    """
+    options = recipe or Recipe()
+    folder = None if out is None else RunFolder.of(out, source, task, options, resume=resume)
+    if folder is not None and folder.finished:
+        return load_source(folder.path)
+    times = {"start": time.time()}
+    start = begin(source, task, options, tell=tell)
+    if report:
+        report(start.report)
+    saved = folder.read_state() if folder else None
+    if saved:
+        start.state.restore(saved)
+
+    def save(state: State) -> None:
+        assert folder is not None
+        folder.write_state(state.export())
+        folder.write_log(state.log)
+
+    fit(
+        start.state,
+        start.student,
+        start.samples,
+        options,
+        save=save if folder else None,
+        progress=progress,
+    )
+    times["trained"] = time.time()
+    if folder is not None:
+        save(start.state)
+    student = finish(start, task, options, tell=tell)
+    if folder is None:
+        return student
+    save_source(student, folder.path / "model")
+    stages: dict[Stage, Source] = {"after": student}
+    if options.init == "source":
+        stages = {"before": source, "after": student}
+    rows = {stage: _evaluate(folder.path, stage, s, task, tell) for stage, s in stages.items()}
+    folder.write_metrics(rows)
+    _, failed = write_stages(
+        {folder.path / "maps" / stage: s for stage, s in stages.items()},
+        task,
+        base=options.base,
+        progress=tell,
+    )
+    if failed:
+        raise ValueError("; ".join(failed.values()))
+    times["finished"] = time.time()
+    folder.write_manifest(
+        {
+            "finished": True,
+            "command": list(command),
+            "cases": {
+                "train": [c.id for c in start.training],
+                "validation": [c.id for c in start.validation],
+                "test": [c.id for c in task.split("test")],
+            },
+            "head": "kept" if start.kept_head else "new",
+            "seconds": {
+                "training": round(times["trained"] - times["start"], 2),
+                "evaluation": round(times["finished"] - times["trained"], 2),
+            },
+        }
+    )
+    shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
+    return replace(student, path=str(folder.path))
+
+
+def _evaluate(
+    path: Path, stage: Stage, source: Source, task: Task, tell: Callable[[str], None] | None
+) -> list[Measure]:
+    """Measures of the test cases; the predictions are written beside the maps.
+
+    Class k of the source counts as class k of the task; where their numbers differ the measures are unknown.
+    """
+    found: list[Measure] = []
+    same = len(source.classes) == len(task.classes)
+    cases: tuple[Case, ...] = task.split("test")
+    for case, volume, predicted in segmented(source, task, cases, progress=tell):
+        goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
+        write(goal, predicted.astype(np.uint8), volume.affine, note=f"{source.name}: classes")
+        if same:
+            found += measures(case.id, task.classes, volume, predicted)
+        else:
+            found += [Measure(case.id, name, *[math.nan] * 4) for name in task.classes[1:]]
+    return found

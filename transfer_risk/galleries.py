@@ -1,0 +1,138 @@
+"""Figures of a run, or of sources on a task: which cases are shown, and with which maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from transfer_risk.mapping import risk_maps
+from transfer_risk.pages import Example, plot_examples
+from transfer_risk.passes import Progress
+from transfer_risk.prediction import channel_order, decide, predict_case
+from transfer_risk.riskmap import RiskMap
+from transfer_risk.runs import Run
+from transfer_risk.runstats import common_span, stages
+from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.volumes import Volume, read
+
+MOST = 3  # cases that are shown where none is named
+
+
+def plot_change(
+    run: Run,
+    *,
+    cases: Sequence[Case] = (),
+    index: int | None = None,
+    channel: int = 0,
+    width: float = 7.0,
+) -> Figure:
+    """Figure of a run: image, label, prediction after, risk before and after, on one span over its test cases.
+
+    Args:
+        run: Finished; one from scratch is shown after training alone.
+        cases: Rows; the three test cases with the largest total risk, before and after together, where not given.
+        index: Slice along the task's axis; that with the most risk where not given.
+        channel: Of the image that is drawn.
+        width: Inches on paper.
+
+    Raises:
+        ValueError: if a map is missing or a case has no such slice.
+    """
+    span = common_span([run])
+
+    def maps(case: Case) -> tuple[RiskMap, ...]:
+        values = (torch.from_numpy(run.transferability(s, case)) for s in stages(run))
+        return tuple(RiskMap(v[None], span) for v in values)
+
+    totals = {} if cases else {case.id: _total(maps(case)) for case in run.cases}
+    examples = [
+        Example(
+            case.id,
+            read(case, run.task, every_slice=True),
+            run.prediction("after", case),
+            maps(case),
+        )
+        for case in cases or _riskiest(run.cases, totals)
+    ]
+    risks = tuple(f"risk {stage}" for stage in stages(run))
+    return _figure(examples, run.task, run.task.classes, risks, index, channel, width)
+
+
+def plot_maps(
+    task: Task,
+    sources: Sequence[Source],
+    *,
+    cases: Sequence[Case] = (),
+    index: int | None = None,
+    channel: int = 0,
+    width: float = 7.0,
+    progress: Progress | None = None,
+) -> Figure:
+    """Figure of one source on a task (image, label, prediction, risk), or of two: the first before, the second after.
+
+    Each test case is mapped with the joint of the other test cases, whichever are shown; the prediction is that of the
+    last source. Other arguments as for `plot_change`.
+
+    Raises:
+        ValueError: if there are not one or two sources, or one cannot predict the test cases.
+    """
+    if not 1 <= len(sources) <= 2:
+        raise ValueError(f"sources must be one, or two to compare; got {len(sources)}")
+    tell = progress or (lambda _: None)
+    made = []
+    for source in sources:
+        tell(f"{source.name}: mapping the test cases")
+        made.append(risk_maps(source, task))
+    span = reduce(or_, (next(iter(m.values())).span for m in made))
+    maps = {case: tuple(RiskMap(m[case].transferability, span) for m in made) for case in made[0]}
+    totals = {case: _total(m) for case, m in maps.items()}
+    examples = [
+        Example(case.id, *_predicted(sources[-1], task, case), maps[case.id])
+        for case in cases or _riskiest(task.split("test"), totals)
+    ]
+    risks = ("risk",) if len(sources) == 1 else ("risk before", "risk after")
+    return _figure(examples, task, sources[-1].classes, risks, index, channel, width)
+
+
+def _figure(
+    examples: Sequence[Example],
+    task: Task,
+    predicted: Sequence[str],
+    risks: tuple[str, ...],
+    index: int | None,
+    channel: int,
+    width: float,
+) -> Figure:
+    return plot_examples(
+        examples,
+        classes=task.classes,
+        predicted=predicted,
+        titles=(task.channels[channel], "label", "prediction", *risks),
+        axis=task.slices.axis,
+        index=index,
+        channel=channel,
+        width=width,
+    )
+
+
+def _predicted(source: Source, task: Task, case: Case) -> tuple[Volume, NDArray[Any]]:
+    """The case as it is, and the classes that the source decides for."""
+    volume = read(case, task, every_slice=True)
+    seen = Volume(volume.image[channel_order(source, task.channels)], volume.affine, volume.labels)
+    return volume, decide(source, predict_case(source, case, seen))
+
+
+def _total(maps: Sequence[RiskMap]) -> float:
+    """Total risk above 1 of a case over its maps."""
+    return sum(float((m.risk.double() - 1).clamp(min=0).sum()) for m in maps)
+
+
+def _riskiest(cases: Sequence[Case], totals: dict[str, float]) -> list[Case]:
+    """The cases with the largest totals, largest first."""
+    return sorted(cases, key=lambda c: -totals[c.id])[:MOST]

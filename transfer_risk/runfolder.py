@@ -1,0 +1,187 @@
+"""Writing a run folder: every file whole or not there, the newest resumable state, and no run mixed with another."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transfer_risk.evaluation import Measure
+from transfer_risk.files import write_text, written
+from transfer_risk.recipes import Recipe
+from transfer_risk.runs import Stage
+from transfer_risk.tasks import Source, Task, read_toml
+
+LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
+METRICS = ("case", "class", "stage", "dice", "hd95", "recall", "precision")
+PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """A run that is being written.
+
+    Args:
+        path: Its folder.
+        config: Table of config.toml.
+        inputs: SHA-256 by path of task, source, images and labels.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    inputs: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, path: str | Path, source: Source, task: Task, recipe: Recipe, *, resume: bool = False
+    ) -> RunFolder:
+        """A new folder, or one that was begun with the same configuration and inputs.
+
+        Raises:
+            ValueError: if task or source are no files, the folder holds something else, another configuration (the first
+                difference is named) or changed inputs, or `resume` finds nothing to go on with.
+        """
+        folder = Path(path)
+        for name, kind in ((task.path, "task"), (source.path, "source")):
+            if not name:
+                raise ValueError(
+                    f"{kind} must have been loaded from a file to be recorded in a run folder; save it, load it, or leave "
+                    "out away"
+                )
+        config: dict[str, Any] = {
+            "format": 1,
+            "task": _relative(task.path, folder),
+            "source": _relative(source.path, folder),
+            **asdict(recipe),
+        }
+        result = cls(folder, config, _hashes(source, task))
+        result._check(resume)
+        return result
+
+    def _check(self, resume: bool) -> None:
+        if not (self.path / "config.toml").is_file():
+            if resume:
+                raise ValueError(f"{self.path}: has no config.toml; there is nothing to resume")
+            if self.path.exists() and {p.name for p in self.path.iterdir()} - {"manifest.json"}:
+                raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
+            self._begin()
+            return
+        old = read_toml(self.path / "config.toml")
+        for key in dict.fromkeys((*old, *self.config)):
+            if old.get(key) != self.config.get(key):
+                raise ValueError(
+                    f"{self.path}: is a run with {key} = {old.get(key)!r}, not {self.config.get(key)!r}; choose another "
+                    "--out, or the same options to resume it"
+                )
+        for name, digest in self.manifest()["inputs"].items():
+            if self.inputs.get(name) != digest:
+                raise ValueError(
+                    f"{self.path}: {name} has changed since the run began; choose another --out"
+                )
+        for stale in (self.path / "checkpoint").glob(".*"):
+            stale.unlink()  # what a kill left of a state that was being written
+
+    def _begin(self) -> None:
+        import tomli_w
+
+        self.write_manifest({"finished": False})
+        write_text(self.path / "config.toml", tomli_w.dumps(self.config))
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is there."""
+        return bool(self.manifest()["finished"])
+
+    def manifest(self) -> dict[str, Any]:
+        """Content of manifest.json."""
+        content: dict[str, Any] = json.loads((self.path / "manifest.json").read_text("utf-8"))
+        return content
+
+    def write_manifest(self, content: Mapping[str, Any]) -> None:
+        """Write manifest.json: the content, versions and input hashes."""
+        versions = {name: version(name) for name in PACKAGES} | {
+            "python": platform.python_version(),
+            "transfer-risk": version("transfer-risk"),
+        }
+        table = {
+            "format": 1,
+            "seed": self.config["seed"],
+            "threads": torch.get_num_threads(),
+            "versions": versions,
+            "inputs": self.inputs,
+            **content,
+        }
+        write_text(self.path / "manifest.json", json.dumps(table, indent=2) + "\n")
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the resumable state."""
+        with written(self.path / "checkpoint" / "state.pt") as temporary:
+            torch.save(dict(state), temporary)
+
+    def read_state(self) -> dict[str, Any] | None:
+        """The newest resumable state; None where there is none."""
+        path = self.path / "checkpoint" / "state.pt"
+        if not path.is_file():
+            return None
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        return state
+
+    def write_log(self, rows: Sequence[tuple[float, ...]]) -> None:
+        """Write log.csv."""
+        cells = [[int(row[0]), *(f"{v:.6g}" for v in row[1:])] for row in rows]
+        write_text(self.path / "log.csv", _csv(LOG, cells))
+
+    def write_metrics(self, stages: Mapping[Stage, Sequence[Measure]]) -> None:
+        """Write metrics.csv; an unknown number is empty."""
+        cells = [
+            [m.case, m.name, stage, *(_cell(v) for v in (m.dice, m.hd95, m.recall, m.precision))]
+            for stage, rows in stages.items()
+            for m in rows
+        ]
+        write_text(self.path / "metrics.csv", _csv(METRICS, cells))
+
+
+def _cell(value: float) -> str:
+    return "" if value != value else f"{value:.6g}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _relative(path: str, folder: Path) -> str:
+    return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()
+
+
+def _hashes(source: Source, task: Task) -> dict[str, str]:
+    """SHA-256 by name of everything that goes in: the task file, the source's files, each case's images and label."""
+    place = Path(source.path)
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    found = {f"source/{p.name}": p for p in files} | {"task": Path(task.path)}
+    for case in task.cases:
+        for number, image in enumerate(case.images):
+            found[f"{case.id}/image {number}"] = Path(image.partition("#")[0])
+        if case.label:
+            found[f"{case.id}/label"] = Path(case.label)
+    return {name: _digest(path) for name, path in found.items()}
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

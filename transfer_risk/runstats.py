@@ -1,0 +1,90 @@
+"""Every number of finished runs about one case: measures of the segmentation and statistics of the maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
+
+import torch
+
+from transfer_risk.evaluation import Measure
+from transfer_risk.mapstats import distance_to_boundary, map_statistics
+from transfer_risk.riskmap import Span
+from transfer_risk.runs import Run, Stage
+from transfer_risk.tasks import Case
+from transfer_risk.volumes import read
+
+Cell = tuple[str, Stage, str]  # run, stage, quantity
+MEASURES = ("dice", "hd95", "recall", "precision")
+
+
+def stages(run: Run) -> tuple[Stage, ...]:
+    """Stages of a run that say something about transfer: a run from scratch has no `before`."""
+    return ("after",) if run.from_scratch else ("before", "after")
+
+
+def common_span(runs: Sequence[Run]) -> Span:
+    """Span of all maps of the runs, over their stages and test cases."""
+    return reduce(
+        or_,
+        (
+            Span.of(torch.from_numpy(run.transferability(stage, case)))
+            for run in runs
+            for stage in stages(run)
+            for case in run.cases
+        ),
+    )
+
+
+def case_values(
+    runs: Sequence[Run], case: Case, span: Span, base: float
+) -> Iterator[tuple[Cell, float]]:
+    """Every number of one case, always in the same order."""
+    task = runs[0].task
+    volume = read(case, task, every_slice=True)
+    labels = volume.labels
+    assert labels is not None
+    target = distance_to_boundary(labels, volume.spacing)
+    for run in runs:
+        own = None
+        if not run.from_scratch:
+            own = distance_to_boundary(run.prediction("before", case), volume.spacing)
+        for stage in stages(run):
+            values = run.transferability(stage, case)
+            if values.shape != labels.shape:
+                raise ValueError(
+                    f"{run.path}: the map of {case.id} is {values.shape}, its label {labels.shape}; the data has "
+                    "changed since the run, fine-tune again"
+                )
+            statistics = map_statistics(
+                values,
+                labels,
+                span=span,
+                spacing=volume.spacing,
+                classes=task.classes,
+                distances={"source": own, "target": target},
+                base=base,
+            )
+            for name, value in (_measures(run, stage, case.id) | statistics).items():
+                yield (run.name, stage, name), value
+
+
+def _measures(run: Run, stage: Stage, case: str) -> dict[str, float]:
+    """Each measure's mean over the foreground classes that are known, and by class where there are several."""
+    own = [m for m in run.measures[stage] if m.case == case]
+    several = len(run.task.classes) > 2
+    result = {}
+    for measure in MEASURES:
+        by_class = {name: _of(own, name, measure) for name in run.task.classes[1:]}
+        known = [v for v in by_class.values() if not math.isnan(v)]
+        result[measure] = sum(known) / len(known) if known else math.nan
+        if several:
+            result |= {f"{measure}[{name}]": value for name, value in by_class.items()}
+    return result
+
+
+def _of(measures: Sequence[Measure], name: str, measure: str) -> float:
+    """A measure of one class; NaN where it was not taken."""
+    return next((float(getattr(m, measure)) for m in measures if m.name == name), math.nan)

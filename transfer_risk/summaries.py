@@ -1,0 +1,182 @@
+"""Comparisons as tables, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.adapters import load_source
+from transfer_risk.comparison import Change, Comparison, Contrast
+from transfer_risk.evaluation import mean_dice
+from transfer_risk.files import write_text
+from transfer_risk.intervals import Estimate
+from transfer_risk.runs import load_run
+
+UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
+DIGITS = {"hd95": 2, "components": 1, "component_size": 0, "distance": 2}
+
+
+def comparison_text(comparison: Comparison, format_: str) -> str:
+    """The comparison as `table`, `csv` (changes, one row per run and quantity) or `json`."""
+    if format_ == "json":
+        return json.dumps(_document(comparison), indent=2) + "\n"
+    if format_ == "csv":
+        return _csv([_change(c) for c in comparison.changes])
+    return _table(comparison)
+
+
+def write_comparison(comparison: Comparison, out: str | Path) -> None:
+    """Write changes.csv, contrasts.csv (of several runs), per_case.csv and comparison.json."""
+    write_text(Path(out) / "changes.csv", comparison_text(comparison, "csv"))
+    if comparison.contrasts:
+        rows = [_contrast(c) for c in comparison.contrasts]
+        write_text(Path(out) / "contrasts.csv", _csv(rows))
+    write_text(Path(out) / "per_case.csv", _csv(comparison.rows()))
+    write_text(Path(out) / "comparison.json", comparison_text(comparison, "json"))
+
+
+def run_text(path: str | Path) -> str:
+    """What a finished run reached, in a few lines: Dice before and after, decision, and what to do next."""
+    run = load_run(path)
+    lines = [f"{run.path}: {run.method} on {run.task.name}, {len(run.cases)} test cases"]
+    for stage, rows in run.measures.items():
+        dice = mean_dice(rows)
+        if dice.cases:
+            low, high = dice.interval()
+            lines.append(f"Dice {stage:<6} {dice.value:.3f} [{low:.3f}, {high:.3f}]")
+    decision = load_source(run.path).decision
+    offsets = ", ".join(f"{v:+.2f}" for v in decision.offsets)
+    lines.append(f"decision {decision.kind}" + (f" ({offsets})" if offsets else ""))
+    return "\n".join(
+        [*lines, f"next: transfer-risk compare {path}; transfer-risk plot {path} --out figure.png"]
+    )
+
+
+def _document(comparison: Comparison) -> dict[str, Any]:
+    runs = [
+        {"run": r.name, "method": r.method, "from_scratch": r.from_scratch} for r in comparison.runs
+    ]
+    return {
+        "task": comparison.runs[0].task.name,
+        "cases": list(comparison.cases),
+        "runs": runs,
+        "span": [float(comparison.span.low), float(comparison.span.high)],
+        "base": comparison.base,
+        "changes": [_change(c) for c in comparison.changes],
+        "contrasts": [_contrast(c) for c in comparison.contrasts],
+        "verdicts": list(comparison.verdicts),
+        "per_case": [_known(row) for row in comparison.rows()],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": change.run, "quantity": change.quantity}
+    row |= {"unit": _of(UNITS, change.quantity, "") or None}
+    for name in ("before", "after", "difference"):
+        row |= _columns(name, getattr(change, name))
+    return row | _known({"p": change.difference.p_value, "cases": change.difference.cases})
+
+
+def _contrast(contrast: Contrast) -> dict[str, Any]:
+    row: dict[str, Any] = {"first": contrast.first, "second": contrast.second}
+    row |= _columns("difference", contrast.difference)
+    tests = {"p": contrast.difference.p_value, "p_signed_rank": contrast.p_signed_rank}
+    tests |= {"p_holm": contrast.p_holm, "cases": contrast.difference.cases}
+    return row | _known(tests)
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.interval()
+    return _known({name: estimate.value, f"{name}_low": low, f"{name}_high": high})
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for what is unknown."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    return str(pd.DataFrame(list(rows)).to_csv(index=False))
+
+
+def _table(comparison: Comparison) -> str:
+    """Before and after of each run, runs against each other, and the verdicts."""
+    span = comparison.span
+    title = (
+        f"task {comparison.runs[0].task.name}; {len(comparison.cases)} test cases; all maps on the span "
+        f"[{float(span.low):.2f}, {float(span.high):.2f}] nats; means over cases, differences with 95 % intervals"
+    )
+    header = ("run", "method", "quantity", "before", "after", "after - before [95 %]", "p", "cases")
+    methods = {r.name: r.method + " (scratch)" * r.from_scratch for r in comparison.runs}
+    rows = [_change_cells(c, methods[c.run]) for c in comparison.changes if _shown(c.quantity)]
+    blocks = [f"{title}\n{_aligned([header, *rows])}"]
+    if comparison.contrasts:
+        second = ("run", "against", "Dice points [95 %]", "p", "signed-rank p", "Holm p", "cases")
+        blocks.append(_aligned([second, *map(_contrast_cells, comparison.contrasts)]))
+    return "\n".join([*blocks, "\n".join(comparison.verdicts) + "\n"])
+
+
+def _shown(quantity: str) -> bool:
+    """Whether the table has it: HD95, recall and precision by class are left to CSV and JSON."""
+    return "[" not in quantity or quantity.startswith(("dice", "risk_mass"))
+
+
+def _change_cells(change: Change, method: str) -> tuple[str, ...]:
+    digits = _of(DIGITS, change.quantity, 3)
+    unit = _of(UNITS, change.quantity, "")
+    return (
+        change.run,
+        method,
+        f"{change.quantity} ({unit})" if unit else change.quantity,
+        _number(change.before.value, digits),
+        _number(change.after.value, digits),
+        _interval(change.difference, digits),
+        _number(change.difference.p_value, 3),
+        str(max(change.difference.cases, change.after.cases * math.isnan(change.before.value))),
+    )
+
+
+def _contrast_cells(contrast: Contrast) -> tuple[str, ...]:
+    points = Estimate(100 * contrast.difference.value, 100 * contrast.difference.influence)
+    tests = (points.p_value, contrast.p_signed_rank, contrast.p_holm)
+    return (
+        contrast.second,
+        contrast.first,
+        _interval(points, 1),
+        *(_number(p, 3) for p in tests),
+        str(points.cases),
+    )
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _interval(estimate: Estimate, digits: int) -> str:
+    low, high = estimate.interval()
+    if math.isnan(low):
+        return _signed(estimate.value, digits)
+    return f"{_signed(estimate.value, digits)} [{_signed(low, digits)}, {_signed(high, digits)}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:+.{digits}f}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _of(table: dict[str, Any], quantity: str, otherwise: Any) -> Any:
+    """Entry of a quantity's name: `distance_source` is a distance, `hd95[et]` an hd95."""
+    name = quantity.partition("[")[0]
+    return table.get(name, table.get(name.partition("_")[0], otherwise))

@@ -1,0 +1,72 @@
+"""What paired differences over cases amount to, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transfer_risk.intervals import Estimate
+from transfer_risk.significance import needed_cases, smallest_p
+
+Differences = NDArray[np.float64]
+
+
+def change_sentence(run: str, difference: Differences) -> str:
+    """How many cases got worse than before; `difference` is Dice after - before by case (n,), NaN where unknown."""
+    worse, known = int((difference < 0).sum()), int((~np.isnan(difference)).sum())
+    if not known:
+        return (
+            f"{run}: no case has a Dice before and after, so better or worse than before is unknown"
+        )
+    return f"{run}: {worse} of {_cases(known)} got worse than before ({_mean(difference)})"
+
+
+def transfer_sentence(
+    run: str, difference: Differences, scratch: str, iterations: Sequence[object] = ()
+) -> str:
+    """In how many cases transfer was negative, that is worse than training from scratch.
+
+    Args:
+        run: The run that transferred.
+        difference: Dice of the run - that from scratch, by case (n,), NaN where unknown.
+        scratch: The run from scratch.
+        iterations: Of the run and of that from scratch; named where they differ.
+    """
+    worse, known = int((difference < 0).sum()), int((~np.isnan(difference)).sum())
+    if not known:
+        return f"{run}: no case has a Dice here and in {scratch}, so negative transfer is unknown"
+    start = f"negative transfer in {worse}" if worse else "no negative transfer in any"
+    means = "worse than training from scratch" if worse else "none is worse than from scratch"
+    unequal = len(set(iterations)) > 1
+    note = "; iterations differ: {} and {}".format(*iterations) if unequal else ""
+    return f"{run}: {start} of {_cases(known)}: {means} ({scratch}; {_mean(difference)}{note})"
+
+
+def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
+    """A sentence where so few cases cannot reach p < .05 whatever they say; none where they can."""
+    if not comparisons or smallest_p(cases, comparisons) < 0.05:
+        return ()
+    times = f" and {comparisons} comparisons" if comparisons > 1 else ""
+    corrected = (
+        f", {smallest_p(cases, comparisons):.3g} after Holm's correction" if comparisons > 1 else ""
+    )
+    return (
+        f"With {_cases(cases)}{times} the signed-rank test cannot reach .05: its smallest p is "
+        f"{smallest_p(cases):.3g}{corrected}; it needs {needed_cases(comparisons)} cases",
+    )
+
+
+def _mean(difference: Differences) -> str:
+    """Mean of Dice differences in points, with its interval where there is one."""
+    estimate = Estimate.mean(difference)
+    text = f"Dice {100 * estimate.value:+.1f} points"
+    if estimate.cases < 2:
+        return text
+    low, high = estimate.interval()
+    return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _cases(number: int) -> str:
+    return f"{number} case" if number == 1 else f"{number} cases"
