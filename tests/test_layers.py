@@ -21,7 +21,7 @@ LEVELS = [  # modules of one level never import each other
     {"passes"},
     {"scoring", "mapping", "samples", "decisions"},
     {"ranking", "runs", "auditing", "objectives", "heads", "features"},
-    {"fitting", "runstats", "runfolder"},
+    {"fitting", "runstats", "runfolder", "probes"},
     {"reports", "training", "comparison", "doctor"},
     {"finetuning"},
     {"phantom", "overlays", "summaries"},

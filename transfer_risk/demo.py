@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from transfer_risk.adapters import save_source
+from transfer_risk.adapters import load_source, save_source
+from transfer_risk.comparison import Comparison, compare
 from transfer_risk.files import written
+from transfer_risk.finetuning import finetune
+from transfer_risk.galleries import plot_change
 from transfer_risk.layouts import load_task, write_tasks
 from transfer_risk.mapping import risk_maps, write_maps
 from transfer_risk.phantom import load_template, write_tissue_cohort
+from transfer_risk.plotting import save_figure
 from transfer_risk.ranking import Ranking, rank_sources
+from transfer_risk.recipes import Recipe
 from transfer_risk.reports import ranking_text, write_ranking
 from transfer_risk.riskmap import RiskMap
+from transfer_risk.runs import load_run
+from transfer_risk.summaries import comparison_text, write_comparison
 from transfer_risk.tasks import Source, Task
 from transfer_risk.training import pretrain
 from transfer_risk.volumes import read
 
 TARGET = "target-gm-t1"
+METHODS = ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")
 
 
 def run_demo(
     out: str | Path, *, quick: bool = False, progress: Callable[[str], None] | None = None
 ) -> str:
-    """Write cohorts, pretrain six sources, rank them for grey matter on T1, write maps and a figure; the report.
+    """Write cohorts, pretrain six sources, rank them for grey matter on T1, fine-tune the best, compare; the report.
 
     The sources come from other pseudo-subjects and another scanner than the target. All anatomy is deformed from one
     template: the numbers show how the tool works, not how patients behave.
@@ -65,7 +73,26 @@ def run_demo(
     ordered = [next(s for s in sources if s.name == score.source) for score in ranking.scores]
     write_maps(ordered[0], target, folder / "maps", progress=progress)
     _draw(ranking, ordered, target, folder / "figure.png")
-    return ranking_text(ranking, "table") + _advice(folder, ordered[0])
+    best = load_source(folder / "sources" / ordered[0].name)
+    comparison = _fine_tune(best, target, folder, quick=quick, tell=tell)
+    save_figure(
+        plot_change(comparison.runs[METHODS.index("risk-map")]), folder / "before_after.png"
+    )
+    tables = ranking_text(ranking, "table"), comparison_text(comparison, "table")
+    return "\n".join(tables) + _advice(folder, ordered[0])
+
+
+def _fine_tune(
+    best: Source, target: Task, folder: Path, *, quick: bool, tell: Callable[[str], None]
+) -> Comparison:
+    """The best source fine-tuned by the paper's method, those that it is compared with, and its control."""
+    for method in METHODS:
+        tell(f"fine-tuning {best.name} with {method}")
+        recipe = Recipe(method=method, iterations=40 if quick else 150, lr=1e-3)
+        finetune(best, target, recipe, out=folder / "runs" / method)
+    comparison = compare([load_run(folder / "runs" / method) for method in METHODS], progress=tell)
+    write_comparison(comparison, folder / "comparison")
+    return comparison
 
 
 def _draw(ranking: Ranking, ordered: Sequence[Source], target: Task, path: Path) -> None:
@@ -103,8 +130,10 @@ def _draw(ranking: Ranking, ordered: Sequence[Source], target: Task, path: Path)
 
 def _advice(folder: Path, best: Source) -> str:
     return (
-        f"\nStart from {best.name}. Look at {folder}/figure.png and the maps in {folder}/maps.\n"
+        f"\nStart from {best.name}. Look at {folder}/figure.png (ranking), {folder}/before_after.png (risk before and "
+        f"after fine-tuning), the maps in {folder}/maps and the runs in {folder}/runs.\n"
         "All anatomy here is deformed from one template; it replaces no patients. On your own data:\n"
         "  transfer-risk tasks YOUR_DATA --out tasks\n"
         "  transfer-risk score tasks/NAME.toml SOURCE...\n"
+        "  transfer-risk finetune tasks/NAME.toml SOURCE --out run\n"
     )

@@ -60,7 +60,7 @@ def adapted_network(
     Args:
         source: Its network is not changed.
         num_classes: Of the target.
-        head: `keep`, `new` or `auto` (keep where the numbers of classes are equal).
+        head: `keep`, `new`, `auto` (keep where the numbers of classes are equal), or `probe` (new; fitted later).
         scratch: Forget every weight.
         seed: Of new weights.
 

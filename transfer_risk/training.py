@@ -17,6 +17,7 @@ from transfer_risk.heads import LoadReport, adapted_network, freeze, load_report
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.passes import Predictions
+from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples, collect
 from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
@@ -82,8 +83,13 @@ def begin(source: Source, task: Task, recipe: Recipe, *, tell: Tell | None = Non
         raise ValueError(
             f"task {task.name}: no foreground in the training slices; look at [labels] and [slices]"
         )
-    state = State.of(network, Objective.of(recipe, samples, classes), recipe)
+    objective = Objective.of(recipe, samples, classes)
     report = load_report(source, network, scratch=scratch)
+    if recipe.head == "probe":
+        if tell:
+            tell("fitting the probe head")
+        probe_head(student, samples, objective, seed=recipe.seed)
+    state = State.of(network, objective, recipe)
     return Start(student, samples, state, report, training, validation, kept)
 
 

@@ -1,0 +1,180 @@
+"""The probe head: a linear classifier from a source's last features to the target's labels, before any fine-tuning.
+
+A head that is kept can start anti-correlated with the new labels. Linear probing before fine-tuning (Kumar et al., ICLR
+2022) starts from the best linear reading of the features instead, and costs about as much as thirty steps of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transfer_risk.heads import head_name
+from transfer_risk.objectives import Objective
+from transfer_risk.prediction import BATCH
+from transfer_risk.samples import Samples
+from transfer_risk.tasks import Source
+
+RECALIBRATED, FITTED, PIXELS = 192, 96, 60_000  # slices, slices, pixels
+STEPS, DECAY = 30, 1e-3  # of LBFGS; L2 on standardised features
+Norm = (nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Features (n, F) float32, labels (n,), and importance (n,): how many pixels each stands for."""
+
+    features: Tensor
+    labels: Tensor
+    importance: Tensor
+
+
+def probe_head(student: Source, samples: Samples, objective: Objective, *, seed: int) -> None:
+    """Fit the student's last layer to the training samples, in place.
+
+    Batch norm that is trained is recalibrated first, without labels, by cumulative averages. For `adaptive-risk` the fit
+    is made twice: plain, for a first soft Dice of each class, and weighted by it.
+
+    Raises:
+        ValueError: if the last layer is no 1x1 convolution.
+    """
+    name = head_name(student.network, student)
+    layer: Any = student.network.get_submodule(name)
+    size = getattr(layer, "kernel_size", (0,))
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d) or set(size) != {1}:
+        raise ValueError(
+            f"head probe needs a 1x1 convolution as last layer; {name} is {type(layer).__name__} of size {size}. "
+            "Use --head keep or new"
+        )
+    rng = np.random.default_rng([seed, 3])
+    recalibrate(student, samples, rng)
+    pixels = pixels_of(student, samples, layer, rng)
+    classes = len(student.classes)
+    weight, bias = fitted(pixels, classes, torch.ones(classes))
+    if objective.recipe.method == "adaptive-risk":
+        objective.overlap = soft_overlap(pixels, weight, bias)
+        weight, bias = fitted(pixels, classes, objective.class_risks().float())
+    with torch.no_grad():
+        layer.weight.copy_(weight.reshape(layer.weight.shape))
+        if layer.bias is not None:
+            layer.bias.copy_(bias)
+
+
+def recalibrate(student: Source, samples: Samples, rng: np.random.Generator) -> None:
+    """Running statistics of the trained batch norms as averages over at most `RECALIBRATED` samples."""
+    network = student.network
+    norms = [
+        m
+        for m in network.modules()
+        if isinstance(m, Norm) and all(p.requires_grad for p in m.parameters())
+    ]
+    if not norms:
+        return
+    network.eval()
+    momenta = [m.momentum for m in norms]
+    for module in norms:
+        module.reset_running_stats()
+        module.momentum = None  # cumulative average
+        module.train()
+    with torch.no_grad():
+        for places in _parts(len(samples), RECALIBRATED, rng):
+            student.logits(samples.batch(places, rng).images)
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+    network.eval()
+
+
+def pixels_of(
+    student: Source, samples: Samples, layer: nn.Module, rng: np.random.Generator
+) -> Pixels:
+    """At most `PIXELS` pixels of at most `FITTED` samples; foreground is kept preferentially, with importance."""
+    groups = list(_parts(len(samples), FITTED, rng))
+    share = PIXELS / sum(len(g) for g in groups)
+    found: list[Pixels] = []
+    with torch.no_grad(), _inputs(layer) as seen:
+        student.network.eval()
+        for places in groups:
+            batch = samples.batch(places, rng)
+            student.logits(batch.images)
+            features = seen.pop().movedim(1, -1)
+            spatial = features.shape[1:-1]
+            labels = batch.labels[(slice(None), *(slice(0, n) for n in spatial))]
+            if features.shape[:-1] != labels.shape:  # padded by the network
+                features = features[(slice(None), *(slice(0, n) for n in labels.shape[1:]))]
+            found.append(_drawn(features, labels, share * len(places), rng))
+    joined = (
+        torch.cat([getattr(p, n) for p in found]) for n in ("features", "labels", "importance")
+    )
+    return Pixels(*joined)
+
+
+def fitted(pixels: Pixels, classes: int, class_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (Y, F) and bias (Y,) of the multinomial logistic regression, for features as they are."""
+    mean, spread = pixels.features.mean(0), pixels.features.std(0).clamp(min=1e-6)
+    inputs = (pixels.features - mean) / spread
+    weights = pixels.importance * class_weights[pixels.labels]
+    weights = weights / weights.sum()
+    matrix = torch.zeros(classes, inputs.shape[1] + 1, requires_grad=True)
+    search = torch.optim.LBFGS([matrix], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        logits = inputs @ matrix[:, :-1].T + matrix[:, -1]
+        losses = functional.cross_entropy(logits, pixels.labels, reduction="none")
+        loss = (weights * losses).sum() + DECAY * matrix[:, :-1].square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    search.step(closure)  # type: ignore[no-untyped-call]
+    table = matrix.detach()
+    weight = table[:, :-1] / spread
+    return weight, table[:, -1] - weight @ mean
+
+
+def soft_overlap(pixels: Pixels, weight: Tensor, bias: Tensor) -> Tensor:
+    """Sums over p t and p + t of each class (2, Y) under the fitted classifier."""
+    p = (pixels.features @ weight.T + bias).softmax(1)
+    t = functional.one_hot(pixels.labels, len(bias))
+    importance = pixels.importance[:, None]
+    return torch.stack([(importance * p * t).sum(0), (importance * (p + t)).sum(0)]).double()
+
+
+def _drawn(features: Tensor, labels: Tensor, count: float, rng: np.random.Generator) -> Pixels:
+    """About `count` of the valid pixels, half of them foreground where there is so much."""
+    chosen, importance = [], []
+    for mask in (labels > 0, labels == 0):
+        places = np.flatnonzero(mask.numpy())
+        taken = min(len(places), max(1, round(count / 2)))
+        if taken:
+            chosen.append(np.sort(rng.choice(places, taken, replace=False)))
+            importance.append(np.full(taken, len(places) / taken))
+    order = (
+        torch.from_numpy(np.concatenate(chosen)) if chosen else torch.zeros(0, dtype=torch.int64)
+    )
+    flat = features.reshape(-1, features.shape[-1])
+    weights = torch.from_numpy(np.concatenate(importance)) if importance else torch.zeros(0)
+    return Pixels(flat[order].float(), labels.reshape(-1)[order], weights.float())
+
+
+def _parts(count: int, most: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Places of at most `most` of `count` samples, in batches."""
+    chosen = np.sort(rng.permutation(count)[:most])
+    yield from np.array_split(chosen, -(-len(chosen) // BATCH))
+
+
+@contextmanager
+def _inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """The inputs of a layer, as they come."""
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield seen
+    finally:
+        hook.remove()
