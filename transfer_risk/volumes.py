@@ -54,28 +54,38 @@ def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
     volume = read_images(case.images)
     if case.label is None:
         return volume
-    raw, affine = _load(case.label)
+    raw, affine = load(case.label)
     same_geometry(
         case.images[0], volume.image.shape[1:], volume.affine, case.label, raw.shape, affine
     )
     labels = encode_labels(raw, task, case.label)
+    restrict(labels, volume.image, case, task, every_slice=every_slice)
+    return Volume(volume.image, volume.affine, labels)
+
+
+def restrict(
+    labels: Array, image: Array, case: Case, task: Task, *, every_slice: bool = False
+) -> None:
+    """Set classes (X, Y, Z) outside the task's region (and the slices that count, unless `every_slice`) to -1, in place.
+
+    Only which voxels of the image (C, X, Y, Z) are not 0 matters.
+    """
     if task.region == "nonzero":
-        labels[~(volume.image != 0).any(0)] = -1
+        labels[~(image != 0).any(0)] = -1
     if not every_slice:
-        keep = selected_slices(volume.image, labels, task.slices)
+        keep = selected_slices(image, labels, task.slices)
         if case.slices is not None:
             keep &= np.isin(np.arange(len(keep)), case.slices)
         np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
-    return Volume(volume.image, volume.affine, labels)
 
 
 def read_images(paths: tuple[str, ...]) -> Volume:
     """Channels of one examination, one file each, all on one grid."""
-    first, affine = _load(paths[0])
+    first, affine = load(paths[0])
     image = np.empty((len(paths), *first.shape), dtype=np.float32)
     image[0] = first
     for place, path in enumerate(paths[1:], start=1):
-        data, other = _load(path)
+        data, other = load(path)
         same_geometry(paths[0], first.shape, affine, path, data.shape, other)
         image[place] = data
     for path, channel in zip(paths, image, strict=True):
@@ -314,14 +324,20 @@ def _inverse(change: Array) -> Array:
     return inverse
 
 
-def _load(path: str) -> tuple[Array, Array]:
-    """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped."""
-    name, _, channel = path.partition("#")  # file#k: channel k of a 4D image
+def load(path: str) -> tuple[Array, Array]:
+    """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped; `file#k` is channel k of a 4D image.
+
+    Analyze headers hold no orientation to be trusted: of their affine, only the voxel sizes are taken.
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged, or no 3D image.
+    """
+    name, _, channel = path.partition("#")
     try:
         file = nib.load(name)
         proxy = file.dataobj
         data = np.asarray(proxy[..., int(channel)] if channel else proxy)
-        affine = np.asarray(file.affine, dtype=np.float64)
+        affine = np.asarray(_affine(file), dtype=np.float64)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
@@ -335,3 +351,13 @@ def _load(path: str) -> tuple[Array, Array]:
     if data.ndim != 3:
         raise ValueError(f"{path}: must be a 3D image; got shape {data.shape}")
     return data, affine
+
+
+def is_analyze(file: Any) -> bool:
+    """Whether a nibabel image is Analyze 7.5 or SPM's variant of it, and no NIfTI pair."""
+    return isinstance(file, nib.AnalyzeImage) and not isinstance(file, nib.Nifti1Pair)
+
+
+def _affine(file: Any) -> Any:
+    """Voxel to world; for Analyze nibabel's convention without the origin, which is often garbage."""
+    return file.header.get_base_affine() if is_analyze(file) else file.affine

@@ -13,15 +13,43 @@ from transfer_risk.cli.shared import CACHE, TASK, Reading, fail, notes, source_o
     "--out", required=True, type=click.Path(file_okay=False), help="Folder for the task files."
 )
 @click.option(
-    "--layout", type=click.Choice(["nnunet", "msd", "pairs"]), help="Recognised where not given."
+    "--layout",
+    type=click.Choice(["nnunet", "msd", "iseg2019", "fets", "pairs"]),
+    help="Recognised where not given.",
 )
 @click.option("--binary", is_flag=True, help="One task for each class on each channel.")
 @click.option("--fold", metavar="K/N", help="Test cases are fold K of N (from 0) instead of 30 %.")
-def tasks_command(root: str, out: str, layout: str | None, binary: bool, fold: str | None) -> None:
+@click.option(
+    "--partitions",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Partitioning csv of FeTS: one task for each partition and modality.",
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="Go on with the complete cases of an iSeg or FeTS folder."
+)
+def tasks_command(
+    root: str,
+    out: str,
+    layout: str | None,
+    binary: bool,
+    fold: str | None,
+    partitions: str | None,
+    allow_missing: bool,
+) -> None:
     """Write a task file for each task found under ROOT."""
     from transfer_risk.layouts import write_tasks
 
-    for path in write_tasks(root, out, layout=layout, binary=binary, fold=_fold(fold)):
+    paths = write_tasks(
+        root,
+        out,
+        layout=layout,
+        binary=binary,
+        fold=_fold(fold),
+        partitions=partitions,
+        allow_missing=allow_missing,
+        note=lambda sentence: notes([sentence], "note"),
+    )
+    for path in paths:
         click.echo(path)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ class Dataset:
         cases: All cases, each with every channel.
         ignore: Raw values that the data set says to ignore.
         test: Ids that the data set itself holds out (first fold); empty if it does not say.
+        incomplete: For each case that lacks a file: a sentence that says which.
     """
 
     name: str
@@ -30,6 +32,34 @@ class Dataset:
     cases: tuple[Case, ...]
     ignore: tuple[int, ...] = ()
     test: tuple[str, ...] = ()
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A task to be written: some classes on some channels of a data set.
+
+    Args:
+        name: Of the task.
+        labels: Foreground classes.
+        channels: Channels.
+        cases: Ids that the task is restricted to; empty: all.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    cases: tuple[str, ...] = ()
+
+
+def natural(text: str) -> tuple[tuple[int, str], ...]:
+    """Key that sorts numbers in names by value.
+
+    >>> sorted(["s-10", "s-2"], key=natural)
+    ['s-2', 's-10']
+    """
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((int(p), "") if p.isdigit() else (-1, p.lower()) for p in parts)
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,110 @@
+"""From a task file or a data folder to a task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
+from transfer_risk.layouts.dataset import Dataset
+from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out, read_toml
+
+LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
+
+
+def load_task(path: str | Path) -> Task:
+    """Task of a task.toml.
+
+    `[split] cases` restricts the task to some cases of the data folder (a partition, or those that are complete); without it
+    the task has all of them. `[split] test` says which of them are kept for evaluation.
+
+    Raises:
+        ValueError: naming the file, if it or the data folder is missing, incomplete or contradictory.
+    """
+    table = read_toml(path)
+    try:
+        root = (Path(path).parent / table["root"]).resolve()
+        dataset = read_dataset(root, table["layout"])
+        return replace(_task(table, dataset, root), path=str(path))
+    except KeyError as error:
+        raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_dataset(root: Path, layout: str | None = None) -> Dataset:
+    """The data set in a folder, its layout recognised where not given.
+
+    Raises:
+        ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such data folder")
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
+    name = layout or next((n for n, module in LAYOUTS.items() if module.matches(root)), None)
+    if name is None:
+        raise ValueError(
+            f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
+        )
+    dataset: Dataset = LAYOUTS[name].read_dataset(root)
+    if not dataset.cases:
+        reasons = "".join(f"; {reason}" for reason in list(dataset.incomplete.values())[:1])
+        raise ValueError(f"{root}: holds no labelled case in the layout {name}{reasons}")
+    return dataset
+
+
+def _task(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
+    """Task from a file's table and the data set that it speaks of."""
+    channels = tuple(table.get("channels", dataset.channels))
+    if missing := [c for c in channels if c not in dataset.channels]:
+        raise ValueError(
+            f"channels must be among {list(dataset.channels)} of {root}; got {missing}"
+        )
+    classes = tuple(table.get("classes", ("background", *dataset.labels)))
+    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()} or {
+        name: dataset.labels[name] for name in classes[1:]
+    }
+    ignore = tuple(table.get("ignore", dataset.ignore))
+    taken = {v for values in labels.values() for v in values} | set(ignore)
+    declared = {v for values in dataset.labels.values() for v in values}
+    background = set(table.get("background", ())) | {0} | (declared - taken)
+    order = [dataset.channels.index(c) for c in channels]
+    split = table.get("split", {})
+    cases = tuple(
+        Case(c.id, tuple(c.images[k] for k in order), c.label, c.group)
+        for c in _chosen(dataset, split.get("cases"), root)
+    )
+    return Task(
+        name=table["name"],
+        classes=classes,
+        channels=channels,
+        cases=cases,
+        labels=labels,
+        background=tuple(sorted(background)),
+        ignore=ignore,
+        region=table.get("region", "all"),
+        slices=Slices(**table.get("slices", {})),
+        test=tuple(split.get("test", dataset.test or held_out(cases))),
+        training=Preprocessing.of(table.get("training", {})),
+        root=str(root),
+        layout=table["layout"],
+    )
+
+
+def _chosen(dataset: Dataset, ids: list[str] | None, root: Path) -> tuple[Case, ...]:
+    """The cases that the file lists; all if it lists none, and then all must be complete."""
+    if ids is None:
+        for reason in dataset.incomplete.values():
+            raise ValueError(
+                f"{reason}; complete the folder, or list the cases to use in [split] cases of the task "
+                "(tasks --allow-missing does)"
+            )
+        return dataset.cases
+    known = {case.id for case in dataset.cases}
+    if missing := [i for i in ids if i not in known]:
+        reason = dataset.incomplete.get(missing[0], f"{root} has no complete case of that name")
+        raise ValueError(f"split.cases lists {missing[0]!r}; {reason}")
+    wanted = set(ids)
+    return tuple(case for case in dataset.cases if case.id in wanted)

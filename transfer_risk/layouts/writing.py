@@ -1,0 +1,145 @@
+"""From a data folder to task files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.files import write_text
+from transfer_risk.layouts import fets, iseg2019
+from transfer_risk.layouts.dataset import Choice, Dataset
+from transfer_risk.layouts.reading import LAYOUTS, read_dataset
+from transfer_risk.tasks import Slices, held_out
+
+
+def write_tasks(
+    root: str | Path,
+    out: str | Path,
+    *,
+    layout: str | None = None,
+    binary: bool = False,
+    fold: tuple[int, int] | None = None,
+    partitions: str | Path | None = None,
+    allow_missing: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write one task file for each task in a data folder, or in each of its subfolders; the files' paths.
+
+    Args:
+        root: A data set, or a folder of data sets.
+        out: Folder for `<dataset>.toml`, or `<dataset>-<class>-<channel>.toml` with `binary`; iSeg-2019 gives the paper's
+            six binary tasks, such as `gm-t1.toml`.
+        layout: One of LAYOUTS; recognised where not given.
+        binary: One task for each class on each channel instead of one for all.
+        fold: (k, n): test cases are fold k of n instead of 30 %.
+        partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
+        allow_missing: Go on with the complete cases of an incomplete iSeg or FeTS folder; the files list them.
+        note: Called with a sentence for each case that is left out.
+
+    Raises:
+        ValueError: naming folder or file, if no layout fits, the folder is incomplete, or `partitions` is not its own.
+    """
+    paths: list[Path] = []
+    for folder, found in _datasets(Path(root), layout):
+        dataset = read_dataset(folder, found)
+        choices, problems = _choices(dataset, folder, found, binary, partitions)
+        if problems and not allow_missing:
+            more = f" (and {len(problems) - 1} more such cases)" if len(problems) > 1 else ""
+            raise ValueError(
+                f"{problems[0]}{more}; complete the folder, or go on without with allow_missing (--allow-missing)"
+            )
+        if note:
+            for problem in problems:
+                note(f"left out: {problem}")
+        for choice in choices:
+            paths.append(Path(out) / f"{choice.name}.toml")
+            write_text(paths[-1], _toml(_table(dataset, folder, found, choice, fold, Path(out))))
+    return paths
+
+
+def _datasets(root: Path, layout: str | None) -> Iterator[tuple[Path, str]]:
+    """Data folders at or right below root, each with the name of its layout."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such data folder")
+    if layout is not None:
+        yield root, layout
+        return
+    found = [
+        (folder, next(name for name, module in LAYOUTS.items() if module.matches(folder)))
+        for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()))
+        if any(module.matches(folder) for module in LAYOUTS.values())
+    ]
+    if not found:
+        raise ValueError(
+            f"{root}: neither it nor a folder in it fits a layout ({', '.join(LAYOUTS)}); nnunet and msd want a "
+            "dataset.json, pairs want the folders images and labels"
+        )
+    yield from found
+
+
+def _choices(
+    dataset: Dataset, folder: Path, layout: str, binary: bool, partitions: str | Path | None
+) -> tuple[list[Choice], list[str]]:
+    """Tasks of a data set, and a sentence for each case that they leave out."""
+    problems = list(dataset.incomplete.values())
+    if partitions is not None:
+        if layout != "fets":
+            raise ValueError(f"partitions belong to the layout fets; {folder} is read as {layout}")
+        made, strange = fets.choices(dataset, folder, Path(partitions))
+        return made, problems + strange
+    made = list(iseg2019.choices(dataset) if layout == "iseg2019" else _usual(dataset, binary))
+    if problems:
+        made = [replace(choice, cases=tuple(c.id for c in dataset.cases)) for choice in made]
+    return made, problems
+
+
+def _usual(dataset: Dataset, binary: bool) -> Iterator[Choice]:
+    """One task for all classes and channels, or one for each class on each channel."""
+    short = re.sub(r"^Dataset\d+_|^Task\d+_", "", dataset.name)
+    if not binary:
+        yield Choice(_slug(short), tuple(dataset.labels), dataset.channels)
+        return
+    for label in dataset.labels:
+        for channel in dataset.channels:
+            yield Choice(_slug(f"{short}-{label}-{channel}"), (label,), (channel,))
+
+
+def _table(
+    dataset: Dataset,
+    folder: Path,
+    layout: str,
+    choice: Choice,
+    fold: tuple[int, int] | None,
+    out: Path,
+) -> dict[str, Any]:
+    cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
+    test = dataset.test if dataset.test and fold is None else held_out(cases, fold=fold)
+    listed = {"cases": list(choice.cases)} if choice.cases else {}
+    return {
+        "format": 1,
+        "name": choice.name,
+        "root": Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix(),
+        "layout": layout,
+        "channels": list(choice.channels),
+        "classes": ["background", *choice.labels],
+        "ignore": list(dataset.ignore),
+        "region": "all",
+        "labels": {label: list(dataset.labels[label]) for label in choice.labels},
+        "slices": asdict(Slices()),
+        "split": {**listed, "test": list(test)},
+        "training": {"normalise": "zscore-nonzero"},
+    }
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _toml(table: dict[str, Any]) -> str:
+    import tomli_w
+
+    return tomli_w.dumps(table)
