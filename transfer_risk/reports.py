@@ -1,12 +1,16 @@
-"""Rankings as tables, CSV and JSON."""
+"""Rankings and audits as tables, CSV and JSON."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transfer_risk.auditing import MEASURES, Audit
 from transfer_risk.files import write_text
 from transfer_risk.ranking import Ranking
 
@@ -50,6 +54,22 @@ def read_ranking(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
+def audit_text(audit: Audit, format_: str) -> str:
+    """The means over targets as `table` or `csv`, or means and verdicts as `json`."""
+    if format_ == "json":
+        verdicts = [_known(asdict(v)) for v in audit.verdicts]
+        document = {"means": _means(audit), "targets": verdicts, "notes": audit.notes}
+        return json.dumps(document, indent=2) + "\n"
+    return _csv(_means(audit)) if format_ == "csv" else _audit_table(audit)
+
+
+def write_audit(audit: Audit, out: str | Path) -> None:
+    """Write audit.csv (means over targets), targets.csv (one row per score and target) and audit.json."""
+    write_text(Path(out) / "audit.csv", audit_text(audit, "csv"))
+    write_text(Path(out) / "targets.csv", _csv([asdict(v) for v in audit.verdicts]))
+    write_text(Path(out) / "audit.json", audit_text(audit, "json"))
+
+
 def _csv(rows: list[dict[str, Any]]) -> str:
     import pandas as pd
 
@@ -69,11 +89,7 @@ def _table(ranking: Ranking) -> str:
         "difference to next [95 %]",
         "p",
     )
-    cells = [header, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    ]
+    lines = _aligned([header, *(_cells(row) for row in rows)])
     floor = f"LEEP floor of an uninformative source {rows[0]['leep_floor']:.4f} nats"
     size = f"{rows[0]['cases']} cases, {rows[0]['pixels']:,} voxels"
     title = f"task {ranking.task}, by {ranking.by}; {size}; {floor}"
@@ -103,3 +119,59 @@ def _interval(row: dict[str, Any], value: str, low: str, high: str, digits: int)
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _means(audit: Audit) -> list[dict[str, Any]]:
+    """One row per score: each measure's mean over targets, interval and number of targets where it is known."""
+    rows = []
+    for name in audit.scores:
+        row: dict[str, Any] = {"score": name}
+        for measure in MEASURES:
+            estimate = audit.mean(name, measure)
+            low, high = estimate.interval()
+            row |= {measure: estimate.value, f"{measure}_low": low, f"{measure}_high": high}
+            row[f"{measure}_targets"] = estimate.cases
+        rows.append(_known(row))
+    return rows
+
+
+def _audit_table(audit: Audit) -> str:
+    header = (
+        "score",
+        "Kendall [95 %]",
+        "weighted",
+        "Spearman",
+        "top-1",
+        "regret [95 %]",
+        "targets",
+    )
+    cells = [
+        (
+            row["score"],
+            _interval(row, "kendall", "kendall_low", "kendall_high", 2),
+            *(_number(row[name], 2) for name in ("weighted_kendall", "spearman", "top1")),
+            _interval(row, "regret", "regret_low", "regret_high", 2),
+            str(row["regret_targets"]),
+        )
+        for row in _means(audit)
+    ]
+    sizes = {v.task: v.sources for v in audit.verdicts}
+    few, many = min(sizes.values()), max(sizes.values())
+    number = str(few) if few == many else f"{few} to {many}"
+    title = (
+        f"{len(sizes)} targets with {number} sources each; means over targets; regret: Dice points lost against the "
+        "best source"
+    )
+    return "\n".join([title, *_aligned([header, *cells]), ""])
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for what is unknown."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}

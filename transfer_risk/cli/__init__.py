@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from transfer_risk import __version__
-from transfer_risk.cli import diagnosis, finetuning, models, plots, results
+from transfer_risk.cli import checks, diagnosis, finetuning, models, plots, results
 from transfer_risk.cli.shared import fail
 
 
@@ -33,6 +33,8 @@ for command in (
     diagnosis.tasks_command,
     diagnosis.score_command,
     diagnosis.map_command,
+    checks.doctor_command,
+    checks.audit_command,
     models.pretrain_command,
     finetuning.finetune_command,
     models.predict_command,

@@ -1,8 +1,8 @@
 """FeTS 2021 and 2022: one folder for each subject, with `<subject>_{t1,t1ce,t2,flair,seg}.nii.gz`.
 
 Subjects are `FeTS21_Training_001` (2021) or `FeTS2022_01341` (2022); file names in upper case and `.nii` occur. Label
-values 0, 1, 2, 4 are background, NCR, ED, ET. The partitioning csv has the columns `Subject_ID,Partition_ID` with ids such as
-01 (2021) or `Partition_ID,Subject_ID` with ids such as 1 (2022): they are read by name, leading zeros are dropped.
+values 0, 1, 2, 4 are background, NCR, ED, ET. The partitioning csv has the columns `Subject_ID,Partition_ID` with ids such
+as 01 (2021) or `Partition_ID,Subject_ID` with ids such as 1 (2022): they are read by name, leading zeros are dropped.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def load_task(path: str | Path) -> Task:
         return replace(_task(table, dataset, root), path=str(path))
     except KeyError as error:
         raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

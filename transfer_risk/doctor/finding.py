@@ -1,0 +1,40 @@
+"""What a check found, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result of a check.
+
+    Args:
+        severity: `error` (something will fail or mislead), `warning` (look at it) or `note` (good to know).
+        check: Which check: reading, geometry, intensity, labels, classes, split, duplicates, source, channels, training
+            data, parameters, memory.
+        where: File, or field of the task file or of source.toml.
+        found: What was found.
+        remedy: What to do; empty for a note that asks for nothing.
+    """
+
+    severity: str
+    check: str
+    where: str
+    found: str
+    remedy: str = ""
+
+
+def from_error(error: Exception, check: str, where: str) -> Finding:
+    """An error as a finding; its sentence is split where the remedy begins."""
+    found, _, remedy = str(error).removeprefix(f"{where}: ").partition("; ")
+    return Finding("error", check, where, found, remedy or "correct or replace it")
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """Names in a sentence, only the first few of many."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,137 @@
+"""Does a source fit a task: channels, classes, what would freeze, what it has seen, and what it costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from transfer_risk.doctor.examination import Examined
+from transfer_risk.doctor.finding import Finding, from_error, some
+from transfer_risk.passes import CACHE
+from transfer_risk.prediction import channel_order
+from transfer_risk.tasks import Source, Task
+
+MIB = 2**20
+
+
+def check_source(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
+    """Findings on a source that loads; `where` begins with its name."""
+    yield from _channels(source, task)
+    yield from _classes(source, task)
+    yield from _parameters(source, task)
+    yield from _seen(source, task)
+    yield from _memory(source, task, cases)
+
+
+def _channels(source: Source, task: Task) -> Iterator[Finding]:
+    where = f"{source.name}: channels"
+    try:
+        order = channel_order(source, task.channels)
+    except ValueError as error:
+        remedy = "take a task with these channels, or a source with those of the task"
+        yield Finding("error", "channels", where, from_error(error, "", "").found, remedy)
+        return
+    given = [task.channels[k] for k in order]
+    if list(source.channels) != given:
+        found = f"reads {list(source.channels)}; it will be given {given} by position"
+        remedy = (
+            "rename the channels of the task if they are the same, else do not trust its scores"
+        )
+        yield Finding("warning", "channels", where, found, remedy)
+
+
+def _classes(source: Source, task: Task) -> Iterator[Finding]:
+    where = f"{source.name}: classes"
+    shared = [name for name in task.classes[1:] if name in source.classes[1:]]
+    if shared:
+        found = (
+            f"names that source and task share: {', '.join(shared)}; plain Dice is scored on them"
+        )
+    else:
+        found = f"no name agrees ({', '.join(source.classes[1:])} against {', '.join(task.classes[1:])})"
+        found += "; plain Dice stays empty, LEEP and EEP-Dice need no names"
+    yield Finding("note", "source", where, found)
+
+
+def _parameters(source: Source, task: Task) -> Iterator[Finding]:
+    """How many parameters there are, which would freeze, and whether they are finite."""
+    if source.stored is not None:
+        found = "saved probabilities without a network: scored and mapped, not fine-tuned"
+        yield Finding("note", "parameters", source.name, found)
+        return
+    sizes = {name: p.numel() for name, p in source.network.named_parameters()}
+    bad = [n for n, p in source.network.named_parameters() if not bool(torch.isfinite(p).all())]
+    if bad:
+        found = f"weights with NaN or infinity: {some(bad)}"
+        yield Finding("error", "parameters", source.name, found, "copy or train the source again")
+    where, total = f"{source.name}: encoder", sum(sizes.values())
+    try:
+        frozen = sum(n for name, n in sizes.items() if re.search(source.encoder, name))
+    except re.error as error:
+        found = f"{source.encoder!r} is no regular expression ({error})"
+        yield Finding("error", "parameters", where, found, "correct encoder in source.toml")
+        return
+    head = "kept" if len(source.classes) == len(task.classes) else "new"
+    found = (
+        f"{total:,} parameters load; {source.encoder!r} freezes {frozen:,} "
+        f"({100 * frozen / max(total, 1):.1f} %) in fine-tuning; head {head}"
+    )
+    if 0 < frozen < total:
+        yield Finding("note", "parameters", where, found)
+    else:
+        top = some(list(dict.fromkeys(name.partition(".")[0] for name in sizes)), 12)
+        remedy = (
+            f"set encoder in source.toml to match the encoder's parameters; top-level names: {top}"
+        )
+        yield Finding("warning", "parameters", where, found, remedy)
+
+
+def _seen(source: Source, task: Task) -> Iterator[Finding]:
+    """Cases of the task that the source was trained on."""
+    where, dataset = f"{source.name}: trained.cases", Path(task.root).name
+    seen = set(source.trained.get("cases", ()))
+    if not seen:
+        found = "does not say which cases it was trained on"
+        remedy = "make sure that none of the task's is among them"
+        yield Finding("note", "training data", where, found, remedy)
+        return
+    own = source.trained.get("dataset")
+    train = [c.id for c in task.cases if c.id in seen and c.id not in task.test]
+    test = [c.id for c in task.cases if c.id in seen and c.id in task.test]
+    if not (train or test):
+        return
+    if own != dataset:
+        found = f"ids like those of the task ({some(test + train)}), but from the data set {own}, not {dataset}"
+        yield Finding(
+            "note", "training data", where, found, "make sure that they are other patients"
+        )
+        return
+    if test:
+        found = f"was trained on {len(test)} test cases of the task ({some(test)})"
+        remedy = "its Dice there is too high; choose other test cases or another source"
+        yield Finding("error", "training data", where, found, remedy)
+    if train:
+        found = f"was trained on {len(train)} training cases of the task ({some(train)})"
+        remedy = "its scores are too high beside other sources; read them with that in mind"
+        yield Finding("warning", "training data", where, found, remedy)
+
+
+def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
+    voxels = max((int(np.prod(c.shape)) for c in cases), default=0)
+    counted = sum(
+        int(c.pixels.sum()) for c in cases if c.pixels is not None and c.case.id not in task.test
+    )
+    if not voxels:
+        return
+    one = len(source.classes) * 4 * voxels / MIB  # float32
+    kept = (len(source.classes) * 4 + 8) * counted  # and int64 labels
+    found = f"probabilities of the largest case {one:,.1f} MiB; of all training cases {kept / MIB:,.1f} MiB"
+    if kept <= CACHE:
+        yield Finding("note", "memory", source.name, f"{found}, which the cache holds")
+        return
+    remedy = f"--cache {kept / 2**30:.1f} keeps them all where memory allows; else cases are predicted again"
+    yield Finding("note", "memory", source.name, f"{found}, more than the cache of 1 GiB", remedy)
