@@ -15,6 +15,7 @@ import transfer_risk as tr
 from transfer_risk.cli import main
 from transfer_risk.doctor import findings_text
 from transfer_risk.doctor.finding import from_error, some
+from transfer_risk.volumes import load
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -188,6 +189,48 @@ def test_a_broken_or_displaced_file(task_file, data, file, damage, check, words)
     finding = only(tr.diagnose(task_file), check)
     assert finding.severity == "error" and words in finding.found
     assert finding.where == str(file(data))
+
+
+def rgb(path):
+    data = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    save(path, data)
+    return "must hold one number per voxel"
+
+
+def flat(path):
+    image = nib.load(path)
+    image.header["srow_x"] = image.header["srow_y"]
+    header, data = image.header.copy(), voxels(path)
+    header["sform_code"] = 1
+    nib.save(nib.Nifti1Image(data, None, header), path)
+    return "has an affine without three directions"
+
+
+@pytest.mark.parametrize("damage", [rgb, flat])
+def test_an_image_that_is_none_here(task_file, data, damage):
+    words = damage(image(data, "c_4"))
+    assert words in only(tr.diagnose(task_file), "reading").found
+    with pytest.raises(ValueError, match=words):
+        load(str(image(data, "c_4")))
+
+
+def test_damaged_headers_never_raise(task_file, data):
+    rng = np.random.default_rng(0)
+    for k in range(7):  # uncompressed, so that a byte of the header is a byte of the file
+        path = label(data, f"c_{k}")
+        save(path.with_suffix(""), voxels(path))
+        path.unlink()
+    task = tr.load_task(task_file)
+    target = type(data)(task.cases[0].label)
+    whole, found = target.read_bytes(), 0
+    task = replace(task, cases=task.cases[:3], test=())
+    for _ in range(60):
+        broken = bytearray(whole)
+        for place in rng.integers(0, 352, 4):
+            broken[place] = rng.integers(0, 256)
+        target.write_bytes(bytes(broken))
+        found += any(f.severity == "error" for f in tr.diagnose(task))
+    assert found > 5
 
 
 def test_nan_voxels_are_counted(task_file, data):
@@ -366,16 +409,35 @@ def test_a_source_that_has_seen_the_task(task_file):
 
 
 def test_memory_beyond_the_cache(task_file, monkeypatch):
-    monkeypatch.setattr("transfer_risk.doctor.fit.CACHE", 10_000)
+    (fits,) = [f for f in tr.diagnose(task_file, [make_source()]) if f.check == "memory"]
+    one = int(np.prod(SHAPE)) * (3 * 4 + 2)
+    assert f"scoring wants {9 * one / 2**20:.1f} MiB" in fits.found and not fits.remedy
+    monkeypatch.setattr("transfer_risk.doctor.fit.CACHE", 8 * one)
     (note,) = [f for f in tr.diagnose(task_file, [make_source()]) if f.check == "memory"]
-    assert "more than the cache of" in note.found and note.remedy.startswith("--cache")
+    assert note.found == fits.found and note.remedy.startswith("--cache")
+
+
+def test_the_memory_that_doctor_names_is_what_scoring_needs(task_file):
+    from transfer_risk.passes import Predictions
+
+    task, source = tr.load_task(task_file), make_source()
+    one = int(np.prod(SHAPE)) * (3 * 4 + 2)
+    for budget, again in ((9 * one, 0), (9 * one - 1, 1)):
+        told = []
+        predictions = Predictions(source, task, task.split("train"), budget, told.append)
+        list(predictions), list(predictions)
+        assert len(told) == 5 + again
 
 
 def test_broken_task_and_source_files_are_findings(task_file, data, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "source.toml").write_text("format = 1\nname = ")
-    findings = tr.diagnose(task_file, [tmp_path / "half", tmp_path / "nowhere"])
-    assert [f.check for f in serious(findings)] == ["source", "source"]
+    odd = 'format = 1\nchannels = ["T1"]\nclasses = ["background", "a"]\nnetwork = 3\n'
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "source.toml").write_text(odd)
+    places = [tmp_path / name for name in ("half", "odd", "nowhere")]
+    findings = tr.diagnose(task_file, places)
+    assert [(f.check, f.where) for f in serious(findings)] == [("source", str(p)) for p in places]
     for text in ("[]", '{"channel_names": [], "labels": []}', "{", '{"labels": {"a": 1}}'):
         (data / "dataset.json").write_text(text)
         finding = only(tr.diagnose(task_file), "reading")
@@ -413,3 +475,4 @@ def test_sentences():
     assert some(["a", "b"]) == "a, b" and some(list("abcde")) == "a, b, c and 2 more"
     assert from_error(ValueError("f: is odd; turn it"), "x", "f").remedy == "turn it"
     assert from_error(ValueError("is odd"), "x", "f").remedy == "correct or replace it"
+    assert from_error(KeyError("a"), "x", "f").found == "KeyError: 'a'"

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.layouts import LAYOUTS
 from transfer_risk.layouts.dataset import natural
 from transfer_risk.volumes import load, read
 
@@ -299,6 +300,15 @@ def test_partitions_belong_to_fets(iseg, tmp_path):
         from transfer_risk.layouts.fets import read_partitions
 
         read_partitions(tmp_path / "q.csv")
+
+
+def test_the_command_line_offers_every_layout():
+    (option,) = [o for o in main.commands["tasks"].params if o.name == "layout"]
+    assert set(option.type.choices) == set(LAYOUTS)
+    with pytest.raises(
+        ValueError, match="layout must be one of nnunet, msd, iseg2019, fets, pairs"
+    ):
+        tr.write_tasks(".", ".", layout="dicom")
 
 
 def test_natural_order():

@@ -330,7 +330,7 @@ def load(path: str) -> tuple[Array, Array]:
     Analyze headers hold no orientation to be trusted: of their affine, only the voxel sizes are taken.
 
     Raises:
-        ValueError: naming the file, if it is missing, damaged, or no 3D image.
+        ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry.
     """
     name, _, channel = path.partition("#")
     try:
@@ -350,6 +350,14 @@ def load(path: str) -> tuple[Array, Array]:
         data = data[..., None]
     if data.ndim != 3:
         raise ValueError(f"{path}: must be a 3D image; got shape {data.shape}")
+    if data.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
+        )
+    if not np.isfinite(affine).all() or np.isnan(orientations.io_orientation(affine)).any():
+        raise ValueError(
+            f"{path}: has an affine without three directions ({affine[:3].tolist()}); write its geometry again"
+        )
     return data, affine
 
 

@@ -86,7 +86,7 @@ def _loaded_task(task: Task | str | Path) -> tuple[Task | None, list[Finding]]:
         return task, []
     try:
         return load_task(task), []
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever a broken file raises is the finding
         return None, [from_error(error, "reading", str(task))]
 
 
@@ -95,7 +95,7 @@ def _loaded_source(item: Source | str | Path) -> tuple[Source | None, list[Findi
         return item, []
     try:
         return load_source(item), []
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever a broken file raises is the finding
         return None, [from_error(error, "source", str(item))]
 
 

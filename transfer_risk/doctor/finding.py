@@ -30,7 +30,9 @@ class Finding:
 
 def from_error(error: Exception, check: str, where: str) -> Finding:
     """An error as a finding; its sentence is split where the remedy begins."""
-    found, _, remedy = str(error).removeprefix(f"{where}: ").partition("; ")
+    own = isinstance(error, ValueError | OSError)  # other kinds say little without their name
+    text = str(error) if own else f"{type(error).__name__}: {error}"
+    found, _, remedy = text.removeprefix(f"{where}: ").partition("; ")
     return Finding("error", check, where, found, remedy or "correct or replace it")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error, some
-from transfer_risk.passes import CACHE
+from transfer_risk.passes import CACHE, WORKING
 from transfer_risk.prediction import channel_order
 from transfer_risk.tasks import Source, Task
 
@@ -121,17 +121,20 @@ def _seen(source: Source, task: Task) -> Iterator[Finding]:
 
 
 def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
-    voxels = max((int(np.prod(c.shape)) for c in cases), default=0)
-    counted = sum(
-        int(c.pixels.sum()) for c in cases if c.pixels is not None and c.case.id not in task.test
+    """What scoring keeps and needs, by the rule of `passes.Predictions`."""
+    voxel = len(source.classes) * 4 + 2  # float32 probabilities, int16 label
+    sizes = [
+        voxel * int(c.pixels.sum())
+        for c in cases
+        if c.pixels is not None and c.part(task) == "train"
+    ]
+    if not sizes:
+        return
+    largest = len(source.classes) * 4 * max(int(np.prod(c.shape)) for c in cases)
+    needed = sum(sizes) + WORKING * max(sizes)
+    found = (
+        f"probabilities of the largest case {largest / MIB:,.1f} MiB, of all training cases {sum(sizes) / MIB:,.1f} MiB; "
+        f"scoring wants {needed / MIB:,.1f} MiB to predict each case once"
     )
-    if not voxels:
-        return
-    one = len(source.classes) * 4 * voxels / MIB  # float32
-    kept = (len(source.classes) * 4 + 8) * counted  # and int64 labels
-    found = f"probabilities of the largest case {one:,.1f} MiB; of all training cases {kept / MIB:,.1f} MiB"
-    if kept <= CACHE:
-        yield Finding("note", "memory", source.name, f"{found}, which the cache holds")
-        return
-    remedy = f"--cache {kept / 2**30:.1f} keeps them all where memory allows; else cases are predicted again"
-    yield Finding("note", "memory", source.name, f"{found}, more than the cache of 1 GiB", remedy)
+    remedy = f"--cache {needed / 2**30:.1f} gives it, where memory allows; else cases are predicted again"
+    yield Finding("note", "memory", source.name, found, remedy if needed > CACHE else "")
