@@ -137,7 +137,19 @@ def test_dice_is_averaged_over_classes_seeds_and_common_cases():
     )
     made = tr.audit(rows("t", "ab", s=[1, 2]), results)
     assert verdict(made, "s").regret == pytest.approx(100 * ((0.3 + 0.9) / 2 - (0.6 + 0.5) / 2))
-    assert made.notes == ("task t: 2 cases lack Dice of some source and are dropped for all: r, s",)
+    assert made.notes == (
+        "1 rows of results have no Dice and do not count",
+        "task t: 2 cases lack Dice of some source and are dropped for all: r, s",
+    )
+
+
+def test_a_run_without_dice_does_not_count():
+    made = tr.audit(GOOD[0], rows("t", dice=[0.1, 0.2, 0.3, math.nan]))
+    assert verdict(made, "s").sources == 3 and verdict(made, "s").regret == 0
+    assert made.notes == (
+        "1 rows of results have no Dice and do not count",
+        "scored but without results, left out: d on t",
+    )
 
 
 def test_what_has_no_counterpart_is_left_out_and_said():
@@ -300,6 +312,7 @@ def test_the_table_says_where_targets_differ_in_sources():
     )
     text = audit_text(made, "table")
     assert "2 targets with 2 to 4 sources each" in text
+    assert re.search(r"^s +1\.00 \(n = 1\) +1\.00", text, re.M)  # constant on u
     assert json.loads(audit_text(made, "json"))["targets"][1]["kendall"] is None
 
 

@@ -289,6 +289,11 @@ def test_releases_are_not_mixed(fets, tmp_path):
         tr.write_tasks(root, tmp_path / "t", partitions=csv)
 
 
+def test_partition_tasks_are_not_binary(fets, tmp_path):
+    with pytest.raises(ValueError, match="binary must be off with partitions"):
+        tr.write_tasks(fets[0], tmp_path / "t", partitions=fets[1], binary=True)
+
+
 def test_partitions_belong_to_fets(iseg, tmp_path):
     (tmp_path / "p.csv").write_text("Subject_ID,Partition_ID\nFeTS2022_00001,1\n")
     with pytest.raises(

@@ -148,7 +148,7 @@ def _audit_table(audit: Audit) -> str:
     cells = [
         (
             row["score"],
-            _interval(row, "kendall", "kendall_low", "kendall_high", 2),
+            _interval(row, "kendall", "kendall_low", "kendall_high", 2) + _partly(row),
             *(_number(row[name], 2) for name in ("weighted_kendall", "spearman", "top1")),
             _interval(row, "regret", "regret_low", "regret_high", 2),
             str(row["regret_targets"]),
@@ -163,6 +163,12 @@ def _audit_table(audit: Audit) -> str:
         "best source"
     )
     return "\n".join([title, *_aligned([header, *cells]), ""])
+
+
+def _partly(row: dict[str, Any]) -> str:
+    """On how many targets the correlations are known, where those are not all."""
+    known, total = row["kendall_targets"], row["regret_targets"]
+    return f" (n = {known})" if 0 < known < total else ""
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

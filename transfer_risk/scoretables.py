@@ -101,7 +101,10 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         )
     if "case" not in averaged:
         frame["case"] = ""
-    made, notes = {}, []
+    unknown = int(frame["dice"].isna().sum())
+    notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
+    made = {}
+    frame = frame[frame["dice"].notna()]
     for task, rows in frame.groupby("task", sort=False):
         cells = rows.groupby(["source", "case"], sort=False)["dice"].mean().unstack()
         common = cells.dropna(axis=1)

@@ -89,6 +89,8 @@ def _choices(
     if partitions is not None:
         if layout != "fets":
             raise ValueError(f"partitions belong to the layout fets; {folder} is read as {layout}")
+        if binary:
+            raise ValueError("binary must be off with partitions, whose tasks have three classes")
         made, strange = fets.choices(dataset, folder, Path(partitions))
         return made, problems + strange
     made = list(iseg2019.choices(dataset) if layout == "iseg2019" else _usual(dataset, binary))
