@@ -6,7 +6,7 @@ import sys
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, notes, status
+from transfer_risk.cli.shared import TASK, Reading, notes, source_options, status
 
 
 @click.command("doctor")
@@ -15,12 +15,14 @@ from transfer_risk.cli.shared import TASK, notes, status
 @click.option(
     "--format", "format_", default="table", show_default=True, type=click.Choice(["table", "json"])
 )
-def doctor_command(task: str, source: tuple[str, ...], format_: str) -> None:
+@source_options
+def doctor_command(task: str, source: tuple[str, ...], format_: str, reading: Reading) -> None:
     """Check TASK, and whether each SOURCE fits it, without a full run; exit code 1 where there is an error."""
     from transfer_risk.doctor import diagnose, findings_text
 
+    read = reading.reader(source)
     with status() as progress:
-        findings = diagnose(task, source, progress=progress)
+        findings = diagnose(task, source, read=read, progress=progress)
     click.echo(findings_text(findings, format_), nl=False)
     if any(finding.severity == "error" for finding in findings):
         sys.exit(1)

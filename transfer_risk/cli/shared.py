@@ -71,6 +71,21 @@ class Reading:
 
     def load(self, paths: Sequence[str]) -> tuple[list[Any], list[str]]:
         """The sources that load, and a sentence for each that does not; notes and warnings go to stderr."""
+        read = self.reader(paths)
+        sources, failed = [], []
+        for path in paths:
+            try:
+                sources.append(read(path))
+            except ValueError as error:
+                failed.append(str(error))
+                continue
+            notes(sources[-1].notes, "note")
+        if not sources:
+            raise ValueError("; ".join(failed))
+        return sources, failed
+
+    def reader(self, paths: Sequence[str]) -> Callable[[Any], Any]:
+        """What reads one of the paths as the options say; what is wrong with the options themselves is said at once."""
         from transfer_risk.adapters import load_source
 
         configs = self._configs(paths)
@@ -82,20 +97,14 @@ class Reading:
         notes(
             [f"{path} is trusted: code in its files runs as you" for path in self.trust], "WARNING"
         )
-        sources, failed = [], []
-        for path in paths:
-            try:
-                source = load_source(path, config=configs.get(path), trust=path in self.trust)
-            except ValueError as error:
-                failed.append(str(error))
-                continue
-            notes(source.notes, "note")
-            if self.missing_channels:
-                source = replace(source, missing_channels=self.missing_channels)
-            sources.append(source)
-        if not sources:
-            raise ValueError("; ".join(failed))
-        return sources, failed
+
+        def read(path: str) -> Any:
+            source = load_source(path, config=configs.get(path), trust=path in self.trust)
+            return replace(
+                source, missing_channels=self.missing_channels or source.missing_channels
+            )
+
+        return read
 
     def one(self, path: str) -> Any:
         """The only source of a command."""

@@ -26,6 +26,7 @@ def diagnose(
     task: Task | str | Path,
     sources: Sequence[Source | str | Path] = (),
     *,
+    read: Callable[[str | Path], Source] = load_source,
     progress: Callable[[str], None] | None = None,
 ) -> list[Finding]:
     """Findings on a task's files, labels, intensities and split, and on how sources fit it; errors first.
@@ -35,6 +36,7 @@ def diagnose(
     Args:
         task: A task or its file.
         sources: Sources, or their folders.
+        read: What loads a source that is given as a folder or file.
         progress: Called with the case or source that is looked at.
     """
     tell = progress or (lambda _: None)
@@ -49,7 +51,7 @@ def diagnose(
     names: list[str] = []
     for item in sources:
         tell(item.name if isinstance(item, Source) else str(item))
-        source, problems = _loaded_source(item)
+        source, problems = _loaded_source(item, read)
         found += problems
         if source:
             names.append(source.name)
@@ -90,11 +92,13 @@ def _loaded_task(task: Task | str | Path) -> tuple[Task | None, list[Finding]]:
         return None, [from_error(error, "reading", str(task))]
 
 
-def _loaded_source(item: Source | str | Path) -> tuple[Source | None, list[Finding]]:
+def _loaded_source(
+    item: Source | str | Path, read: Callable[[str | Path], Source]
+) -> tuple[Source | None, list[Finding]]:
     if isinstance(item, Source):
         return item, []
     try:
-        return load_source(item), []
+        return read(item), []
     except Exception as error:  # whatever a broken file raises is the finding
         return None, [from_error(error, "source", str(item))]
 

@@ -113,7 +113,7 @@ def _examine_label(made: Examined, path: str, task: Task, inside: Array | None) 
     if undeclared(made.values, task):
         return
     labels = encode_labels(raw, task, path)
-    restrict(labels, inside[None], task)
+    restrict(labels, inside[None], made.case, task)
     made.pixels = np.bincount(labels[labels >= 0], minlength=len(task.classes))
     if not made.pixels.sum():
         problem = "no voxel counts"

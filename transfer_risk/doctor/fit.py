@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import torch
 
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error, some
+from transfer_risk.encoders import encoder_parameters, encoder_pattern
 from transfer_risk.passes import CACHE, WORKING
-from transfer_risk.prediction import channel_order
+from transfer_risk.prediction import channel_note, channel_order
 from transfer_risk.tasks import Source, Task
 
 MIB = 2**20
@@ -20,6 +20,7 @@ MIB = 2**20
 
 def check_source(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
     """Findings on a source that loads; `where` begins with its name."""
+    yield from (Finding("note", "source", source.name, sentence) for sentence in source.notes)
     yield from _channels(source, task)
     yield from _classes(source, task)
     yield from _parameters(source, task)
@@ -30,18 +31,15 @@ def check_source(source: Source, task: Task, cases: Sequence[Examined]) -> Itera
 def _channels(source: Source, task: Task) -> Iterator[Finding]:
     where = f"{source.name}: channels"
     try:
-        order = channel_order(source, task.channels)
+        channel_order(source, task.channels)
     except ValueError as error:
-        remedy = "take a task with these channels, or a source with those of the task"
-        yield Finding("error", "channels", where, from_error(error, "", "").found, remedy)
+        yield from_error(error, "channels", where)
         return
-    given = [task.channels[k] for k in order]
-    if list(source.channels) != given:
-        found = f"reads {list(source.channels)}; it will be given {given} by position"
+    if note := channel_note(source, task.channels):
         remedy = (
             "rename the channels of the task if they are the same, else do not trust its scores"
         )
-        yield Finding("warning", "channels", where, found, remedy)
+        yield Finding("warning", "channels", where, note, remedy)
 
 
 def _classes(source: Source, task: Task) -> Iterator[Finding]:
@@ -70,23 +68,22 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
         yield Finding("error", "parameters", source.name, found, "copy or train the source again")
     where, total = f"{source.name}: encoder", sum(sizes.values())
     try:
-        frozen = sum(n for name, n in sizes.items() if re.search(source.encoder, name))
-    except re.error as error:
-        found = f"{source.encoder!r} is no regular expression ({error})"
-        yield Finding("error", "parameters", where, found, "correct encoder in source.toml")
+        pattern = encoder_pattern(source.network, source.encoder)
+    except ValueError as error:
+        found = f"{total:,} parameters load; {error}"
+        remedy = "say in source.toml which part fine-tuning freezes; scores and maps do not need it"
+        yield Finding("warning", "parameters", where, found, remedy)
         return
+    frozen = sum(p.numel() for p in encoder_parameters(source.network, source.encoder).values())
     head = "kept" if len(source.classes) == len(task.classes) else "new"
     found = (
-        f"{total:,} parameters load; {source.encoder!r} freezes {frozen:,} "
-        f"({100 * frozen / max(total, 1):.1f} %) in fine-tuning; head {head}"
+        f"{total:,} parameters load; {pattern!r} freezes {frozen:,} ({100 * frozen / max(total, 1):.1f} %) in fine-tuning; "
+        f"head {head}"
     )
-    if 0 < frozen < total:
+    if frozen < total:
         yield Finding("note", "parameters", where, found)
     else:
-        top = some(list(dict.fromkeys(name.partition(".")[0] for name in sizes)), 12)
-        remedy = (
-            f"set encoder in source.toml to match the encoder's parameters; top-level names: {top}"
-        )
+        remedy = "give an expression that leaves something to train"
         yield Finding("warning", "parameters", where, found, remedy)
 
 
