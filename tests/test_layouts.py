@@ -137,6 +137,14 @@ def test_a_network_learns_and_scores_on_analyze_files(iseg, tmp_path):
     assert source.predict(torch.zeros(1, 1, 8, 8)).shape == (1, 2, 8, 8)
 
 
+def test_doctor_on_analyze_files(iseg, tmp_path):
+    paths = tr.write_tasks(iseg, tmp_path / "t", layout="iseg2019")
+    findings = tr.diagnose(paths[0])
+    assert {f.severity for f in findings} == {"note"}
+    (note,) = [f for f in findings if "Analyze" in f.found]
+    assert note.found.startswith("10 cases are in Analyze format, which stores no orientation")
+
+
 def remove(root, name):
     (root / name).unlink()
 
