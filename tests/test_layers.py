@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
     {"files", "intervals", "significance"},
+    {"studies"},
     {"transferability", "tables", "verdicts", "scoretables"},
     {"riskmap"},
     {"losses", "recipes", "outputs", "mapstats"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from transfer_risk.passes import Predictions
 from transfer_risk.tables import dice
-from transfer_risk.tasks import Decision
+from transfer_risk.tasks import Case, Decision, Source, Task
 
 STEPS = np.arange(-16, 17) / 4
 """Offsets that are tried: -4 to 4 in steps of 0.25."""
@@ -27,6 +28,12 @@ def adjusted(weights: Tensor) -> Decision:
     mean = torch.where(weights > 0, weights, weights[0])
     offsets = -torch.log(mean / mean[0])
     return Decision("adjusted", tuple(round(float(v), 6) + 0.0 for v in offsets))
+
+
+def tune_decision(source: Source, task: Task, *, cases: Sequence[Case] | None = None) -> Decision:
+    """Offsets with the best mean foreground Dice of a source of the task on its training cases, or on the given ones."""
+    used = task.split("train") if cases is None else cases
+    return tuned(Predictions(source, task, used, every_slice=True))
 
 
 def tuned(predictions: Predictions) -> Decision:

@@ -1,0 +1,186 @@
+"""Fine-tuning methods against vanilla on pairs of source and target of the embedded cohort, tissue and tumour.
+
+Sources come from other pseudo-subjects and another scanner than the target. Every method has the same frozen encoder,
+data order, learning rate and iterations; each model is measured with its argmax and with a decision tuned on the training
+cases. Writes results/compare_methods.csv (one row per pair, seed, recipe and decision) and
+results/compare_methods_summary.csv (paired differences to vanilla over pairs, with t intervals). A killed run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import transfer_risk as tr
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "vanilla": {"method": "vanilla"},
+    "class-weight": {"method": "class-weight"},
+    "trs-map": {"method": "trs-map"},
+    "risk-map": {"method": "risk-map"},
+    "class-mean": {"method": "class-mean"},
+    "ce+dice": {"method": "vanilla", "dice_weight": 1.0},
+    "probe": {"method": "vanilla", "head": "probe"},
+    "probe+eep-risk": {"method": "eep-risk", "head": "probe"},
+    "probe+adaptive-risk": {"method": "adaptive-risk", "head": "probe"},
+}
+PAIRS = {
+    "tissue": (
+        ("csf-t1", "gm-t1"),
+        ("gm-t1", "wm-t1"),
+        ("wm-t1", "csf-t1"),
+        ("csf-t2", "gm-t2"),
+        ("gm-t1", "gm-t2"),
+        ("wm-t2", "wm-t1"),
+    ),
+    "tumour": (
+        ("t1", "t2"),
+        ("t1", "flair"),
+        ("t2", "t1"),
+        ("t2", "flair"),
+        ("flair", "t1"),
+        ("flair", "t2"),
+    ),
+}
+SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning, pairs, seeds
+    "smoke": (8.0, 4, 3, 2, 1, 1),
+    "quick": (3.0, 7, 200, 100, 2, 1),
+    "full": (3.0, 10, 400, 200, 6, 3),
+}
+
+
+def main() -> None:
+    """Run at the asked size, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
+    parser.add_argument("--iterations", type=int, help="Of fine-tuning, instead of the size's.")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--work", type=Path, help="Folder for cohorts and sources; kept.")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    size = options.size or "full"
+    folder = options.work or options.out / "work" / size
+    *_, default, pairs, seeds = SIZES[size]
+    iterations = options.iterations or default
+    sources_only = [
+        {"folder": str(folder), "size": size, "anatomy": anatomy, "seed": seed}
+        for anatomy in PAIRS
+        for seed in range(seeds)
+    ]
+    tell = _tell
+    tr.run_study(
+        sources_only, prepare, folder / "prepared.csv", processes=options.processes, progress=tell
+    )
+    jobs = [
+        {"size": size, "anatomy": anatomy, "source": source, "target": target, "seed": seed}
+        | {"iterations": iterations, "recipe": recipe, "folder": str(folder)}
+        for anatomy, all_pairs in PAIRS.items()
+        for source, target in all_pairs[:pairs]
+        for seed in range(seeds)
+        for recipe in RECIPES
+    ]
+    rows = tr.run_study(
+        jobs, fine_tune, folder / "rows.csv", processes=options.processes, progress=tell
+    )
+    table = pd.DataFrame(rows).drop(columns="folder")
+    numbers = ["dice", "recall", "precision"]
+    table[numbers] = table[numbers].astype(float)
+    name = "compare_methods" if iterations == default else f"compare_methods_{iterations}"
+    options.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.4f")
+    short = summary(table)
+    short.to_csv(options.out / f"{name}_summary.csv", index=False, float_format="%.2f")
+    print(short.to_string(index=False, float_format="{:.2f}".format))
+
+
+def prepare(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Write the cohorts of one anatomy and seed, and pretrain its sources."""
+    spacing, cases, iterations, *_ = SIZES[job["size"]]
+    folder = Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}"
+    template = tr.load_template(spacing=spacing)
+    tissue = job["anatomy"] == "tissue"
+    cohort = tr.write_tissue_cohort if tissue else tr.write_tumour_cohort
+    for role, number in (("Source", 1), ("Target", 0)):
+        if not (folder / f"Dataset00{number + 1}_{role}").exists():
+            cohort(
+                folder,
+                cases=cases,
+                seed=100 * (job["seed"] + 1) + number,
+                template=template,
+                institution=number,
+                name=f"Dataset00{number + 1}_{role}",
+                prefix=role.lower(),
+            )
+    tr.write_tasks(folder, folder / "tasks", binary=tissue)
+    for name in sorted({source for source, _ in PAIRS[job["anatomy"]]}):
+        if not (folder / "sources" / name / "source.toml").exists():
+            task = task_of(folder, "source", name)
+            made = tr.pretrain(task, width=8, depth=4, iterations=iterations, seed=job["seed"])
+            tr.save_source(made, folder / "sources" / name)
+    return [{"done": True}]
+
+
+def fine_tune(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Fine-tune one source on one target by one recipe; Dice, recall and precision by decision."""
+    folder = Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}"
+    task = task_of(folder, "target", job["target"])
+    source = tr.load_source(folder / "sources" / job["source"])
+    recipe = tr.Recipe(
+        iterations=job["iterations"], lr=1e-3, seed=job["seed"], **RECIPES[job["recipe"]]
+    )
+    student = tr.finetune(source, task, recipe)
+    rows = []
+    for decision in (student.decision, tr.tune_decision(student, task)):
+        measures = tr.evaluate(replace(student, decision=decision), task, distances=False)
+        means = {k: [getattr(m, k) for m in measures] for k in ("dice", "recall", "precision")}
+        rows.append(
+            {"decision": decision.kind} | {k: float(np.nanmean(v)) for k, v in means.items()}
+        )
+    return rows
+
+
+def task_of(folder: Path, role: str, name: str) -> tr.Task:
+    """Task of a cohort: `gm-t1` is grey matter on T1, `t1` all tumour classes on T1."""
+    whole = folder / "tasks" / f"{role}-{name}.toml"
+    if whole.exists():
+        return tr.load_task(whole)
+    task = tr.load_task(folder / "tasks" / f"{role}.toml")
+    place = [c.lower() for c in task.channels].index(name)
+    cases = tuple(replace(c, images=(c.images[place],)) for c in task.cases)
+    return replace(
+        task, name=f"{role}-{name}", channels=(task.channels[place],), cases=cases, path=""
+    )
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences to vanilla in Dice points over pairs (means over seeds), with t intervals."""
+    pairs = table.groupby(["anatomy", "decision", "recipe", "source", "target"], sort=False)
+    means = pairs[["dice", "recall", "precision"]].mean().mul(100)
+    rows = []
+    for (anatomy, decision), block in means.groupby(level=[0, 1], sort=False):
+        dice = block["dice"].unstack("recipe")
+        for recipe in RECIPES:
+            difference = tr.Estimate.mean((dice[recipe] - dice["vanilla"]).to_numpy())
+            low, high = difference.interval()
+            own = block.xs(recipe, level="recipe")
+            row = {"anatomy": anatomy, "decision": decision, "recipe": recipe}
+            row |= {k: own[k].mean() for k in ("dice", "recall", "precision")}
+            row |= {"difference": difference.value, "low": low, "high": high}
+            rows.append(row | {"p": difference.p_value, "pairs": difference.cases})
+    return pd.DataFrame(rows)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

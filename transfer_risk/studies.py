@@ -1,0 +1,93 @@
+"""Studies of many small jobs: in parallel processes, resumable after a kill, one tidy CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from transfer_risk.files import write_text
+
+Row = dict[str, Any]
+
+
+def run_study(
+    jobs: Sequence[Mapping[str, Any]],
+    work: Callable[[Mapping[str, Any]], list[Row]],
+    path: str | Path,
+    *,
+    processes: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Rows of all jobs, in the order of the jobs; written to a CSV after each job, from which a later call goes on.
+
+    Args:
+        jobs: What identifies each job: names and plain values. Its rows start with these columns.
+        work: A function at the top of a module, which returns the other columns of each row; all jobs give the same.
+        path: CSV. Jobs whose rows it holds are not done again; rows of other jobs are left out.
+        processes: Each with one thread of torch.
+        progress: Called with a line for each job that ends.
+
+    Raises:
+        RuntimeError: naming the first job that failed; the others' rows are kept.
+    """
+    done = _read(Path(path))
+    keys = [_key(job) for job in jobs]
+    rows = {key: done[key] for key in keys if key in done}
+    pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
+    failed: list[str] = []
+    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+        futures: dict[Future[list[Row]], Mapping[str, Any]] = {
+            pool.submit(work, job): job for job in pending
+        }
+        for future in as_completed(futures):
+            job = futures[future]
+            if error := future.exception():
+                failed.append(f"{job}: {error}")
+                continue
+            rows[_key(job)] = [_text({**job, **row}) for row in future.result()]
+            write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+            if progress:
+                progress(f"{len(rows)} of {len(jobs)}: {', '.join(map(str, job.values()))}")
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
+    return [row for key in keys for row in rows[key]]
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _key(job: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(value)) for name, value in job.items())
+
+
+def _read(path: Path) -> dict[tuple[tuple[str, str], ...], list[Row]]:
+    """Rows by every leading set of columns, so that a job finds its own whatever its columns are."""
+    found: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    if path.is_file():
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                cells = tuple(row.items())
+                for count in range(1, len(cells) + 1):
+                    found.setdefault(cells[:count], []).append(row)
+    return found
+
+
+def _text(row: Row) -> Row:
+    return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
