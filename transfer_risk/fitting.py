@@ -96,6 +96,7 @@ def fit(
     samples: Samples,
     recipe: Recipe,
     *,
+    features: Features | None = None,
     save: Callable[[State], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -108,6 +109,7 @@ def fit(
         student: The source that is being made.
         samples: Training data.
         recipe: Options.
+        features: Of the frozen encoder; made here where not given and possible.
         save: Called with the state each `recipe.checkpoint` steps.
         progress: Called with iteration and loss.
 
@@ -115,7 +117,7 @@ def fit(
         FloatingPointError: if the loss is no longer finite.
     """
     network = student.network.to(recipe.device)
-    features = Features.of(student, samples, recipe)
+    features = features or Features.of(student, samples, recipe)
     precise = recipe.precision == "fp32"
     faint = False
     while state.iteration < recipe.iterations:
