@@ -26,6 +26,7 @@ SIZES = {  # shape of a case, window, channels, numbers of cases
     "full": ((240, 240, 155), (96, 96, 96), (1, 4), (1, 20)),
 }
 CLASSES = ("background", "a", "b", "c")
+CACHE = 2**33  # bytes on disk: no case is predicted twice
 WHAT = ("score", "map", "predict")
 
 
@@ -67,9 +68,10 @@ def print_peak(size: str, what: str, channels: int, cases: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             task = write_in_a_process(Path(folder), size, names, cases)
             if what == "score":
-                tr.score(source, task, cases=task.cases)
+                tr.score(source, task, cases=task.cases, cache=CACHE)
             elif what == "map":
-                tr.write_maps(source, task, Path(folder) / "maps", cases=task.cases)
+                maps = Path(folder) / "maps"
+                tr.write_maps(source, task, maps, cases=task.cases, cache=CACHE)
             else:
                 for case in task.cases:
                     tr.predict(source, case.images)

@@ -6,9 +6,7 @@ not fit is predicted again in each of the passes that follow (at most two). One 
 
 from __future__ import annotations
 
-import ctypes
 import io
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import in_order, predict_case, predict_volume
+from transfer_risk.prediction import give_back_memory, in_order, predict_case, predict_volume
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
@@ -53,7 +51,7 @@ class Predictions:
         for case in self.cases:
             if case.id in self.failed:
                 continue
-            _give_back_memory()
+            give_back_memory()
             if case.id not in self._kept:
                 try:
                     theta, labels = self._predicted(case)
@@ -93,16 +91,11 @@ class Predictions:
             theta = predict_volume(self.source, volume.pop(), every_slice=False)
         else:
             theta = predict_case(self.source, case, volume.pop())
+        give_back_memory()
         kept = np.empty((len(theta), int(valid.sum())), dtype=theta.dtype)
         for plane, row in zip(theta, kept, strict=True):
             row[:] = plane[valid]
         return torch.from_numpy(kept)[None], torch.from_numpy(labels[valid])[None]
-
-
-def _give_back_memory() -> None:
-    """Return what is free to the system: glibc keeps it otherwise."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
 
 
 def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:

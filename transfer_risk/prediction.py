@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,7 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
     del seen
     images, counts, back = ready.images, ready.counts, ready.back
     del ready
+    give_back_memory()
     if len(images) == 1:
         result = predict_images(source, images)
     else:
@@ -112,6 +115,12 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
             result[places] = predict_images(source, images[places])
     del images
     return back(result)
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system: glibc keeps it otherwise."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def predict_images(source: Source, images: Tensor) -> Tensor:

@@ -255,8 +255,8 @@ def _histogram(bins: Tensor, labels: Tensor) -> NDArray[np.float64]:
 
 
 def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
-    weights = values[0].numpy().astype(np.float64)
-    sums = np.bincount(labels[0].numpy(), weights, num_classes)
+    numbers, classes = values[0].numpy(), labels[0].numpy()
+    sums = [numbers[classes == k].sum(dtype=np.float64) for k in range(num_classes)]
     return np.asarray(sums, dtype=np.float64)
 
 
