@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 import transfer_risk as tr
@@ -258,15 +258,15 @@ def build_tied(width=4):
 def test_an_argument_can_be_none_and_a_callable_can_bring_its_weights(tmp_path):
     from monai.networks.nets import DynUNet
 
-    given = "spatial_dims = 2\nin_channels = 1\nout_channels = 2\nkernel_size = [3, 3, 3]\nstrides = [1, 2, 2]\nfilters = [4, 8]"
-    network = f"upsample_kernel_size = [2, 2]\n{given}"
     shape = {
         "kernel_size": [3] * 3,
         "strides": [1, 2, 2],
         "upsample_kernel_size": [2, 2],
         "filters": [4, 8, 8],
     }
-    save_file(DynUNet(2, 1, 2, **shape).state_dict(), tmp_path / "w.safetensors")
+    given = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2} | shape
+    save_model(DynUNet(**given), tmp_path / "w.safetensors")
+    network = "\n".join(f"{name} = {value}" for name, value in given.items())
     describe(
         tmp_path,
         f'[network]\ntarget = "DynUNet"\nweights = "w.safetensors"\nnone = ["dropout"]\n[network.arguments]\n{network}',
