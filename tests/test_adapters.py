@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 import transfer_risk as tr
@@ -255,6 +255,31 @@ def build_tied(width=4):
     return Tied(width)
 
 
+def test_an_argument_can_be_none_and_a_callable_can_bring_its_weights(tmp_path):
+    from monai.networks.nets import DynUNet
+
+    shape = {
+        "kernel_size": [3] * 3,
+        "strides": [1, 2, 2],
+        "upsample_kernel_size": [2, 2],
+        "filters": [4, 8, 8],
+    }
+    given = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2} | shape
+    save_model(DynUNet(**given), tmp_path / "w.safetensors")
+    network = "\n".join(f"{name} = {value}" for name, value in given.items())
+    describe(
+        tmp_path,
+        f'[network]\ntarget = "DynUNet"\nweights = "w.safetensors"\nnone = ["dropout"]\n[network.arguments]\n{network}',
+    )
+    source = tr.load_source(tmp_path)
+    again = tr.load_source(tr.save_source(source, tmp_path / "saved"))
+    assert again.architecture["arguments"]["dropout"] is None
+    images = torch.rand(1, 1, 16, 16)
+    torch.testing.assert_close(again.predict(images), source.predict(images))
+    describe(tmp_path, f'[network]\ntarget = "{__name__}:build_tied"\nweights = false\n')
+    assert tr.load_source(tmp_path, trust=True).network.encoder.weight.shape == (4, 1, 1, 1)
+
+
 def test_shared_weights_are_saved_once_and_loaded(tmp_path):
     network = Tied()
     source = tr.Source(
@@ -274,7 +299,7 @@ def test_shared_weights_are_saved_once_and_loaded(tmp_path):
         (f'target = "{__name__}:Tied"\n[network.arguments]\nheight = 3', "does not take .*height"),
         (
             f'target = "{__name__}:Tied"\nwidth = 3',
-            r"\[network\] may have target, weights and a table",
+            r"\[network\] may have target, weights, none",
         ),
         ('target = "SegResNetto"', "'SegResNetto' is no network of monai.networks.nets"),
         ("width = 3", r"needs \[network\] with a target"),

@@ -150,7 +150,10 @@ def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
     """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases."""
     task = predictions.task
     channel_order(predictions.source, task.channels)
-    joints = {c.id: Joint.of(theta, y, len(task.classes)) for c, theta, y in predictions}
+    joints = {}
+    for case, theta, labels in predictions:
+        joints[case.id] = Joint.of(theta, labels, len(task.classes))
+        del theta, labels
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     total = reduce(add, joints.values())
@@ -158,8 +161,10 @@ def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
     for case, theta, labels in predictions:
         joint = total if alone else total - joints[case.id]
         values = log_expected_prediction(theta, labels, joint, smoothed=not alone)[0]
+        del theta, labels
         target = read(case, task).labels
         assert target is not None
-        volume = torch.full((1, *target.shape), torch.nan)
-        volume[0, torch.from_numpy(target >= 0)] = values
-        yield case, volume
+        volume = np.full((1, *target.shape), np.nan, dtype=np.float32)
+        volume[0][target >= 0] = values.numpy()
+        del target, values
+        yield case, torch.from_numpy(volume)

@@ -1,31 +1,36 @@
 """One pass after another of a source over a task's cases, each with one forward pass at most where memory allows.
 
-Probabilities of the voxels that count are kept in float32 up to a budget; a case that does not fit is predicted again in
-each of the passes that follow (at most two), so memory stays bounded.
+Probabilities of the voxels that count are kept in float32, in an unnamed temporary file up to a budget; a case that does
+not fit is predicted again in each of the passes that follow (at most two). One case at a time is in memory.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import io
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import in_order, predict_case
+from transfer_risk.prediction import give_back_memory, in_order, predict_case, predict_volume
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.volumes import Volume, read
 
 CACHE = 2**30
-WORKING = 4  # copies of a case that are in memory while it is predicted: the budget holds them too
 Progress = Callable[[str], None]
 
 
 @dataclass(eq=False)
 class Predictions:
-    """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again."""
+    """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again.
+
+    Whoever goes through them lets go of a case (`del theta, labels`) before the next, or two are in memory.
+    """
 
     source: Source
     task: Task
@@ -34,46 +39,63 @@ class Predictions:
     progress: Progress | None = None
     every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
-    _kept: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _kept: dict[str, int] = field(default_factory=dict)  # where in the file
+    _file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+
+    def __post_init__(self) -> None:
+        """Close the file when the predictions are no longer needed."""
+        weakref.finalize(self, self._file.close)
 
     def __iter__(self) -> Iterator[tuple[Case, Tensor, Tensor]]:
         """Case, probabilities, labels; a case that cannot be read or predicted is noted in `failed` and left out."""
         for case in self.cases:
             if case.id in self.failed:
                 continue
-            _give_back_memory()
+            give_back_memory()
             if case.id not in self._kept:
                 try:
                     theta, labels = self._predicted(case)
                 except ValueError as error:
                     self.failed[case.id] = str(error)
                     continue
-                size = theta.nbytes + labels.nbytes
-                if (1 + WORKING) * size <= self.budget:
-                    self._kept[case.id] = theta, labels
-                    self.budget -= size
+                self._keep(case.id, theta, labels)
             else:
-                theta, labels = self._kept[case.id]
-            yield case, theta, labels.long()
+                self._file.seek(self._kept[case.id])
+                theta, labels = (torch.from_numpy(np.load(self._file)) for _ in range(2))
+            yield case, theta, labels
+            del theta, labels
+
+    def _keep(self, case: str, theta: Tensor, labels: Tensor) -> None:
+        """Write a case to the file if the budget holds it."""
+        size = theta.nbytes + labels.nbytes
+        if size > self.budget:
+            return
+        place = self._file.seek(0, io.SEEK_END)
+        for tensor in (theta, labels):
+            np.save(self._file, tensor.numpy())
+        self._kept[case] = place
+        self.budget -= size
 
     def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
         if self.progress:
             self.progress(f"{self.source.name}: {case.id}")
-        volume = read_for(self.source, case, self.task, every_slice=self.every_slice)
-        assert volume.labels is not None
-        valid = volume.labels >= 0
+        volume = [read_for(self.source, case, self.task, every_slice=self.every_slice)]
+        labels = volume[0].labels
+        assert labels is not None
+        valid = labels >= 0
         if not valid.any():
             raise ValueError(
                 f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
             )
-        theta = predict_case(self.source, case, volume, every_slice=False)[:, valid]
-        return torch.from_numpy(theta)[None], torch.from_numpy(volume.labels[valid])[None]
-
-
-def _give_back_memory() -> None:
-    """Return what is free to the system: glibc keeps it, and kept tensors among short-lived ones fragment its heap."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
+        if self.source.stored is None:  # the image is let go of as soon as the network has its own
+            theta = predict_volume(self.source, volume.pop(), every_slice=False)
+        else:
+            theta = predict_case(self.source, case, volume.pop())
+        give_back_memory()
+        kept = np.empty((len(theta), int(valid.sum())), dtype=theta.dtype)
+        for plane, row in zip(theta, kept, strict=True):
+            row[:] = plane[valid]
+        return torch.from_numpy(kept)[None], torch.from_numpy(labels[valid])[None]
 
 
 def read_for(source: Source, case: Case, task: Task, *, every_slice: bool = False) -> Volume:

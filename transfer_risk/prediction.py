@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,7 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
     del seen
     images, counts, back = ready.images, ready.counts, ready.back
     del ready
+    give_back_memory()
     if len(images) == 1:
         result = predict_images(source, images)
     else:
@@ -112,6 +115,12 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
             result[places] = predict_images(source, images[places])
     del images
     return back(result)
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system: glibc keeps it otherwise."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def predict_images(source: Source, images: Tensor) -> Tensor:
@@ -163,14 +172,17 @@ def pad_to(
 
 
 def decide(source: Source, probabilities: Array) -> Array:
-    """Class indices by the source's stored decision: argmax over axis 0 of log-probability plus offset."""
+    """Class indices (int16) by the source's stored decision: argmax over axis 0 of log-probability plus offset."""
     offsets = source.decision.offsets
-    if source.decision.kind == "argmax" or not offsets:
-        return np.asarray(probabilities.argmax(0))
-    shift = np.exp(np.asarray(offsets, dtype=np.float32)).reshape(
-        -1, *[1] * (probabilities.ndim - 1)
-    )
-    return np.asarray((probabilities * shift).argmax(0))
+    given = source.decision.kind != "argmax" and offsets
+    factors = np.exp(np.asarray(offsets if given else [0.0] * len(probabilities), dtype=np.float32))
+    best = probabilities[0] * factors[0]
+    winner = np.zeros(best.shape, dtype=np.int16)
+    for k in range(1, len(probabilities)):  # numpy's argmax over the first axis copies everything
+        value = probabilities[k] * factors[k]
+        winner[value > best] = k
+        np.maximum(best, value, out=best)
+    return winner
 
 
 def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array, Array]:
@@ -187,11 +199,12 @@ def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array,
             f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)}; "
             "stand in for the last ones with --missing-channels zero or repeat"
         )
-    volume = in_order(source, read_images(tuple(str(p) for p in images)), given)
-    probabilities = predict_volume(source, volume)
+    volume = [in_order(source, read_images(tuple(str(p) for p in images)), given)]
+    affine = volume[0].affine
+    probabilities = predict_volume(source, volume.pop())
     values = [0] + [source.labels.get(name, k) for k, name in enumerate(source.classes) if k]
     raw = np.asarray(values, dtype=np.int16)[decide(source, probabilities)]
-    return raw, probabilities, volume.affine
+    return raw, probabilities, affine
 
 
 def write_predictions(

@@ -47,13 +47,15 @@ class Span:
         if per_image:
             ends = [cls.of(image[None], clip=clip) for image in transferability]
             return cls(torch.stack([e.low for e in ends]), torch.stack([e.high for e in ends]))
-        values = transferability[~transferability.isnan()]
-        if not len(values):
+        ignored = transferability.isnan()
+        if bool(ignored.all()):
             nothing = transferability.new_zeros(())
             return cls(nothing, nothing)
-        low, high = values.aminmax()
+        low = transferability.masked_fill(ignored, torch.inf).amin()
+        high = transferability.masked_fill(ignored, -torch.inf).amax()
         if clip:  # torch.quantile refuses more than 2^24 elements
-            low = torch.as_tensor(np.percentile(values.cpu().numpy(), clip)).to(values)
+            values = transferability[~ignored].cpu().numpy()
+            low = torch.as_tensor(np.percentile(values, clip)).to(transferability)
         return cls(low, high)
 
     def __or__(self, other: Span) -> Span:

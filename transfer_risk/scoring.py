@@ -128,12 +128,14 @@ def _first_pass(
             joints.append(Joint.of(theta, labels, num_classes))
         except ValueError as error:
             predictions.failed[case.id] = f"case {case.id}: {error}"
+            del theta, labels
             continue
         hard.append(hard_counts(theta, labels, num_classes).numpy())
         predicted = decide(predictions.source, theta[0].numpy()) if shared else None
         plain.append(
             {k: _overlap(predicted == z, labels[0].numpy() == k) for k, z in shared.items()}
         )
+        del theta, labels, predicted
     return joints, hard, plain
 
 
@@ -153,8 +155,10 @@ def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) ->
     num_classes = len(total.counts)
     low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
     gradient = torch.zeros_like(total.counts)
-    sums, held_out, histograms, argmax = [], [], [], []
-    for own, (_, theta, labels) in zip(joints, predictions, strict=True):
+    sums: list[NDArray[np.float64]] = []
+    held_out, histograms, argmax = [], [], []
+    for _, theta, labels in predictions:
+        own = joints[len(sums)]
         sums.append(_class_sums(log_expected_prediction(theta, labels, total), labels, num_classes))
         gradient += likelihood_table(theta, labels, total)
         others = total - own if len(joints) > 1 else total
@@ -167,6 +171,7 @@ def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) ->
             winners.append(_overlaps(eep.argmax(0), own_labels, num_classes))
         histograms.append(histogram)
         argmax.append(_summed(winners))
+        del theta, labels, run, own_labels, values
     edges = low + (high - low) * torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
     return SecondPass(
         np.stack(sums),
@@ -193,10 +198,11 @@ def _third_pass(
         return [
             {1: (int(t[1]), int(t.sum()), int(n))} for t, n in zip(taken, labelled, strict=True)
         ]
-    result = []
+    result: list[dict[int, tuple[int, int, int]]] = []
     low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
-    for k, (own, (_, theta, labels)) in enumerate(zip(joints, predictions, strict=True)):
-        others = (total - own).smoothed
+    for _, theta, labels in predictions:
+        k = len(result)
+        others = (total - joints[k]).smoothed
         threshold = torch.from_numpy(second.edges[np.arange(num_classes), first[k]]).clamp(
             min=1e-12
         )
@@ -209,6 +215,7 @@ def _third_pass(
             winner = torch.where(passed[1:].any(0), ratio.argmax(0), 0)
             winners.append(_overlaps(winner, own_labels, num_classes))
         result.append(_summed(winners))
+        del theta, labels, run, own_labels
     return result
 
 
@@ -248,8 +255,8 @@ def _histogram(bins: Tensor, labels: Tensor) -> NDArray[np.float64]:
 
 
 def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
-    weights = values[0].numpy().astype(np.float64)
-    sums = np.bincount(labels[0].numpy(), weights, num_classes)
+    numbers, classes = values[0].numpy(), labels[0].numpy()
+    sums = [numbers[classes == k].sum(dtype=np.float64) for k in range(num_classes)]
     return np.asarray(sums, dtype=np.float64)
 
 

@@ -22,12 +22,15 @@ def matches(path: Path, description: Description) -> bool:
 def read_source(path: Path, description: Description, trust: bool) -> Source:
     """Source of a class of networks, or with `trust` of any callable that returns one.
 
+    With `[network] weights = false` the callable brings the weights.
+
     Raises:
         ValueError: naming the file, if the target cannot be imported, is refused, or does not fit the weights.
     """
     build = _imported(description, trust)
     network = built(build, description)
-    notes = load_weights(network, weights_file(path, description), trust=trust)
+    own = description.network.get("weights") is False
+    notes = () if own else load_weights(network, weights_file(path, description), trust=trust)
     return description.source(
         network.eval(),
         path,
@@ -46,18 +49,20 @@ def weights_file(path: Path, description: Description) -> Path:
 
 
 def arguments(description: Description) -> dict[str, Any]:
-    """The table `[network.arguments]`.
+    """The table `[network.arguments]`, and None for the names in `[network] none` (TOML has no word for it).
 
     Raises:
-        ValueError: naming the file, if `[network]` has other keys than target, weights and arguments.
+        ValueError: naming the file, if `[network]` has other keys than target, weights, arguments and none.
     """
     table = description.network
-    given = table.get("arguments", {})
-    if set(table) - {"target", "weights", "arguments"} or not isinstance(given, Mapping):
+    given, nothing = table.get("arguments", {}), table.get("none", [])
+    known = {"target", "weights", "arguments", "none"}
+    if set(table) - known or not isinstance(given, Mapping) or not isinstance(nothing, list):
         raise ValueError(
-            f"{description.file}: [network] may have target, weights and a table [network.arguments]; got {dict(table)}"
+            f"{description.file}: [network] may have target, weights, none (a list of arguments that are None) and a table "
+            f"[network.arguments]; got {dict(table)}"
         )
-    return dict(given)
+    return {**given, **dict.fromkeys(nothing)}
 
 
 def built(build: Any, description: Description) -> nn.Module:
@@ -68,7 +73,7 @@ def built(build: Any, description: Description) -> nn.Module:
     """
     try:
         network = build(**arguments(description))
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, OSError) as error:
         raise ValueError(
             f"{description.file}: {description.target} does not take [network.arguments]: {error}"
         ) from error

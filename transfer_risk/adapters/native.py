@@ -69,6 +69,16 @@ def _network(table: Mapping[str, Any], channels: int, classes: int) -> UNet:
     return UNet(channels, classes, **options).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def _network_table(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The `[network]` table; arguments that are None stand in `none`."""
+    given = architecture.get("arguments", {})
+    nothing = [name for name, value in given.items() if value is None]
+    if not nothing:
+        return dict(architecture)
+    kept = {name: value for name, value in given.items() if value is not None}
+    return {**architecture, "arguments": kept, "none": nothing}
+
+
 def _toml(source: Source) -> str:
     import tomli_w
 
@@ -83,7 +93,7 @@ def _toml(source: Source) -> str:
         "encoder": source.encoder,
         "missing_channels": source.missing_channels,
         "labels": dict(source.labels),
-        "network": dict(source.architecture),
+        "network": _network_table(source.architecture),
         "preprocessing": asdict(source.preprocessing),
         "decision": asdict(source.decision),
         "trained": dict(source.trained),

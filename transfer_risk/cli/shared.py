@@ -19,7 +19,7 @@ CACHE = click.option(
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="GiB of probabilities kept in memory.",
+    help="GiB of probabilities kept in a temporary file; what does not fit is predicted again.",
 )
 
 
