@@ -73,7 +73,8 @@ def activate(outputs: Tensor, activation: str) -> Tensor:
         p = torch.cummin(p, 1).values
         inner = torch.cat([p[:, 1:], torch.zeros_like(p[:, :1])], 1)
         return torch.cat([1 - p[:, :1], p - inner], 1)
-    free = torch.flip(torch.cumprod(torch.flip(1 - p, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
+    no = (-outputs).sigmoid()  # 1 - p, exact also where p is close to 1
+    free = torch.flip(torch.cumprod(torch.flip(no, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
     later = torch.cat([free[:, 1:], torch.ones_like(p[:, :1])], 1)
     return torch.cat([free[:, :1], p * later], 1)
 
@@ -85,6 +86,26 @@ def activated(outputs: Tensor, activation: str) -> Tensor:
     for slab in torch.split(outputs, 16, 2):
         slab.copy_(activate(slab, activation))
     return outputs
+
+
+def inactive(probabilities: Tensor, activation: str) -> Tensor:
+    """Outputs whose activation is the probabilities (B, Z, *S): the inverse of `activate`.
+
+    Softmax outputs are known up to a constant for each voxel, and linear resampling keeps it one.
+
+    >>> x = torch.tensor([[[2.0], [-1.0]]])
+    >>> torch.allclose(inactive(activate(x, "sigmoid"), "sigmoid"), x)
+    True
+    """
+    tiny = torch.finfo(probabilities.dtype).tiny
+    if activation == "none":
+        return probabilities
+    if activation == "softmax":
+        return probabilities.clamp(min=tiny).log_()
+    inside, outside = probabilities[:, 1:], probabilities.cumsum(1)[:, :-1]
+    if activation == "regions":  # else p_k = c_k / sum_{j<=k} c_j
+        inside = torch.flip(torch.flip(inside, (1,)).cumsum(1), (1,))
+    return inside.clamp(min=tiny).log() - outside.clamp(min=tiny).log()
 
 
 def class_logits(outputs: Tensor, activation: str) -> Tensor:
