@@ -1,16 +1,13 @@
-"""Pickles read as data: torch checkpoints with weights_only, other pickles as plain containers and numpy arrays."""
+"""Pickles read as data: plain containers and numpy arrays, nothing else."""
 
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 SCALAR: Any = np.float64(0).__reduce__()[0]  # numpy._core.multiarray.scalar, whose place has moved
 RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
@@ -18,45 +15,14 @@ DTYPES = ("Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "Float16", "Float3
 LARGEST_PICKLE = 2**26  # bytes
 
 
-def _numpy_names() -> dict[str, Any]:
-    """What a numpy scalar needs, under its old and its new name."""
+def numpy_names() -> dict[str, Any]:
+    """What a pickled numpy number needs, by its old and its new name: harmless, it makes numbers."""
     names: dict[str, Any] = {"numpy.dtype": np.dtype}
     for core in ("numpy.core", "numpy._core"):
         names[f"{core}.multiarray.scalar"] = SCALAR
     for name in DTYPES:
         names[f"numpy.dtypes.{name}DType"] = getattr(np.dtypes, f"{name}DType")
     return names
-
-
-def load_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
-    """A torch checkpoint: tensors, plain containers and numpy scalars; nothing in it is run.
-
-    Args:
-        path: File.
-        trust: Load whatever else it holds as code, with a warning.
-
-    Raises:
-        ValueError: naming the file, if it is missing or damaged, or wants anything else.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    strange = _strange_names(path)
-    if strange and not trust:
-        raise ValueError(
-            f"{path}: is a pickle that wants {', '.join(strange[:5])}; only tensors, plain containers and numpy "
-            "numbers are loaded. If you trust whoever made it, load it with trust=True (--trust), which runs its code"
-        )
-    if strange:
-        warnings.warn(f"{path}: trusted, so its code was run: {', '.join(strange)}", stacklevel=2)
-        return _table(path, torch.load(path, map_location="cpu", weights_only=False))
-    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-        (value, name) for name, value in _numpy_names().items()
-    ]
-    with torch.serialization.safe_globals(allowed):
-        try:
-            return _table(path, torch.load(path, map_location="cpu", weights_only=True))
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-            raise damaged(path, error) from None
 
 
 def load_plain(path: Path) -> Any:
@@ -93,7 +59,7 @@ class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What the name stands for, if it is plain."""
         full = f"{module}.{name}"
-        plain = _numpy_names() | {
+        plain = numpy_names() | {
             "collections.OrderedDict": OrderedDict,
             "numpy.ndarray": np.ndarray,
             "_codecs.encode": _latin1,
@@ -117,21 +83,6 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise ValueError("declares bytes in another way than numpy does")
     return text.encode("latin1")
-
-
-def _strange_names(path: Path) -> list[str]:
-    """Names that a checkpoint wants beyond what is safe."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise damaged(path, error) from None
-    return sorted(set(names) - set(_numpy_names()))
-
-
-def _table(path: Path, content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold a dictionary; holds a {type(content).__name__}")
-    return content
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.maps import Map, find_maps
 from transfer_risk.adapters.nnunet.plans import labels_of
 from transfer_risk.tasks import Source
@@ -30,49 +32,51 @@ class NoNetwork(nn.Module):
         )
 
 
-def matches(path: Path, table: Mapping[str, Any] | None = None) -> bool:
-    """Whether source.toml says so, or the folder has files that can only be saved probabilities."""
-    target = (table or {}).get("network", {}).get("target", "")
-    if target:
-        return bool(target == "probabilities")
+def matches(path: Path, description: Description) -> bool:
+    """Whether the description says so, or the folder has files that can only be saved probabilities."""
+    if description.target or not path.is_dir():
+        return description.target == "probabilities"
     endings = ("*.npz", "*.npy", "*_probabilities.nii.gz", "*_probabilities.nii")
-    return path.is_dir() and any(any(path.glob(ending)) for ending in endings)
+    return any(any(path.glob(ending)) for ending in endings)
 
 
-def read_source(path: Path, table: Mapping[str, Any] | None = None) -> Source:
-    """Source of a folder of maps; no map is read yet.
+def read_source(path: Path, description: Description, trust: bool) -> Source:
+    """Source of a folder of maps; no map is read yet, and `trust` changes nothing.
 
-    Classes are those of source.toml; else of nnU-Net's dataset.json beside the maps; else background, class1, class2 and
-    so on by the number of channels of the first map. `regions = true` in [network] says that the channels are
+    Classes are those of the description; else of nnU-Net's dataset.json beside the maps; else background, class1, class2
+    and so on by the number of channels of the first map. `regions = true` in [network] says that the channels are
     overlapping regions without background, later ones over earlier ones.
-
-    Args:
-        path: Folder.
-        table: Content of a source.toml.
 
     Raises:
         ValueError: naming the folder, if it has no map, or its classes cannot be known.
     """
-    given = dict(table or {})
-    labels, regions = _labels(path)
-    if "classes" in given:
-        labels = {name: k for k, name in enumerate(given["classes"]) if k}
-        regions = bool(given.get("network", {}).get("regions", False))
-    maps = find_maps(path, ("background", *labels) if labels else ())
+    folder = path if path.is_dir() else path.parent
+    if unknown := sorted(set(description.network) - {"target", "regions"}):
+        raise ValueError(
+            f"{description.file}: [network] of saved probabilities may have target and regions; has {', '.join(unknown)}"
+        )
+    labels, regions = _labels(folder)
+    notes: tuple[str, ...] = ()
+    if "classes" in description.table:
+        labels = {name: k for k, name in enumerate(description.names("classes")) if k}
+        regions = bool(description.network.get("regions", False))
+    maps = find_maps(folder, ("background", *labels) if labels else ())
     if not labels:
-        labels = {f"class{k}": k for k in range(1, next(iter(maps.values())).channels)}
-    return Source(
-        name=given.get("name", path.resolve().name),
-        network=NoNetwork(),
-        classes=("background", *labels),
-        channels=(),
-        labels=given.get("labels", labels),
-        activation="none",
-        spatial_dims=3,
-        licence=given.get("licence", ""),
-        trained=given.get("trained", {}),
-        stored=partial(_stored, path, maps, len(labels) + 1, regions),
-    )
+        number = next(iter(maps.values())).channels
+        labels = {f"class{k}": k for k in range(1, number)}
+        notes = (
+            f"{folder}: {number} channels taken for background, {', '.join(labels)}; name them with classes = [...] in "
+            f"{description.file.name}",
+        )
+    found = {
+        "channels": (),
+        "classes": ("background", *labels),
+        "labels": labels,
+        "activation": "none",
+        "spatial_dims": 3,
+    }
+    source = description.source(NoNetwork(), path, found=found, architecture={}, notes=notes)
+    return replace(source, stored=partial(_stored, folder, maps, len(labels) + 1, regions))
 
 
 def _labels(path: Path) -> tuple[dict[str, int], bool]:

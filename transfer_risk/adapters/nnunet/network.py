@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain, combinations
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 LIBRARY = "dynamic_network_architectures"
 ALLOWED = ("torch.nn.", f"{LIBRARY}.building_blocks.")
-SHARED = "decoder.encoder."  # the encoder's own parameters once more
 
 
 class Folds(nn.Module):
@@ -71,34 +71,13 @@ def build(configuration: Mapping[str, Any], channels: int, outputs: int) -> nn.M
     return network.eval()
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put a checkpoint's weights into the network; wrappers' prefixes are taken off.
-
-    Raises:
-        ValueError: saying what does not fit.
-    """
-    plain = {k.removeprefix("module.").removeprefix("_orig_mod."): v for k, v in weights.items()}
-    try:
-        result = network.load_state_dict(plain, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"does not fit the network of plans.json and dataset.json: {reason}"
-        ) from None
-    missing = [k for k in result.missing_keys if not k.startswith(SHARED)]
-    if missing or result.unexpected_keys:
-        raise ValueError(
-            f"does not fit the network of plans.json: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}"
-        )
-
-
 def _found(name: str) -> Any:
     """A class by its dotted name; its module by the longest part that can be imported."""
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name == LIBRARY:
+        if error.name and error.name.partition(".")[0] == LIBRARY and not find_spec(LIBRARY):
             raise ValueError(
                 "nnU-Net folders need the package dynamic-network-architectures; pip install 'transfer-risk[nnunet]'"
             ) from None

@@ -75,7 +75,7 @@ def windows_of(configuration: Mapping[str, Any]) -> Preprocessing:
         normalise="none",
         size=tuple(configuration["patch_size"]),
         overlap=OVERLAP,
-        windows="even",
+        tiling="even",
     )
 
 

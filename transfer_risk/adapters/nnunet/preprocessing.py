@@ -14,9 +14,9 @@ from torch import Tensor
 
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
-from transfer_risk.tasks import Preprocessing, activate
+from transfer_risk.outputs import activated, inactive
+from transfer_risk.tasks import Preprocessing
 from transfer_risk.volumes import Grid, Prepared, Volume
-from transfer_risk.windows import inactive
 
 Array = NDArray[Any]
 
@@ -131,14 +131,21 @@ class Frame:
         Outputs are resampled before the activation, as nnU-Net does.
         """
         theta = batch.movedim(0, 1) if self.flat else batch[0]
-        inner = tuple(s.stop - s.start for s in self.box)
-        if inner != self.size:
-            how = self.recipe.probabilities
-            axis = coarse_axis(self.goal, self.spacing, how)
-            outputs = inactive(theta[None], self.recipe.activation)[0].numpy()
-            small = torch.from_numpy(np.stack([resampled(z, inner, how, axis) for z in outputs]))
-            theta = activate(small[None], self.recipe.activation)[0]
         whole = np.zeros((len(theta), *self.shape), dtype=np.float32)
         whole[0] = 1
-        whole[(slice(None), *self.box)] = theta.numpy()
+        inside = whole[(slice(None), *self.box)]
+        if inside.shape[1:] == self.size:
+            inside[...] = theta.numpy()
+            return whole
+        how, activation = self.recipe.probabilities, self.recipe.activation
+        axis = coarse_axis(self.goal, self.spacing, how)
+        if activation == "softmax":  # one channel after another: no second copy of all
+            small = inside
+            outputs = (inactive(z[None, None], activation)[0, 0] for z in theta)
+        else:
+            small = np.empty_like(inside[1:])
+            outputs = iter(inactive(theta[None], activation)[0])
+        for made, channel in zip(small, outputs, strict=True):
+            made[...] = resampled(channel.numpy(), made.shape, how, axis)
+        inside[...] = activated(torch.from_numpy(small)[None], activation)[0].numpy()
         return whole

@@ -92,6 +92,7 @@ def _turning(properties: dict[str, Any]) -> Array:
     if "reoriented_affine" not in affines:
         return np.asarray(orientations.axcodes2ornt("RAS"))
     made, original = (
-        orientations.io_orientation(affines[key]) for key in ("reoriented_affine", "original_affine")
+        orientations.io_orientation(affines[key])
+        for key in ("reoriented_affine", "original_affine")
     )
     return np.asarray(orientations.ornt_transform(made, original))
