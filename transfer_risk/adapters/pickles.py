@@ -11,6 +11,7 @@ import numpy as np
 
 SCALAR: Any = np.float64(0).__reduce__()[0]  # numpy._core.multiarray.scalar, whose place has moved
 RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+FROM_BUFFER: Any = np.zeros(0).__reduce_ex__(5)[0]  # an array of bytes that are there
 DTYPES = ("Bool", "Int8", "Int16", "Int32", "Int64", "UInt8", "Float16", "Float32", "Float64")
 LARGEST_PICKLE = 2**26  # bytes
 
@@ -65,6 +66,8 @@ class _Plain(pickle.Unpickler):
             "_codecs.encode": _latin1,
             "numpy.core.multiarray._reconstruct": _empty_array,
             "numpy._core.multiarray._reconstruct": _empty_array,
+            "numpy.core.numeric._frombuffer": FROM_BUFFER,
+            "numpy._core.numeric._frombuffer": FROM_BUFFER,
         }
         if full not in plain:
             raise _Refused(full)
