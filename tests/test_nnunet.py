@@ -19,9 +19,10 @@ import transfer_risk as tr
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.network import Folds
 from transfer_risk.adapters.nnunet.plans import recipe_of
-from transfer_risk.adapters.nnunet.preprocessing import prepared
+from transfer_risk.adapters.nnunet.preprocessing import prepared, raw_outputs
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
 from transfer_risk.encoders import encoder_parameters
+from transfer_risk.outputs import activate
 from transfer_risk.prediction import predict_volume
 from transfer_risk.volumes import Volume, read_images
 
@@ -154,6 +155,30 @@ def test_the_coarse_axis_takes_the_nearest_slice_and_nothing_overshoots():
     fine = resampled(data, (9, 13, 11), Resampling(3), None)
     assert fine.min() >= data.min() and fine.max() <= data.max()
     np.testing.assert_allclose(resampled(np.ones_like(data), (2, 9, 3), Resampling(3), None), 1)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_raw_outputs_are_the_inverse_of_the_activation(activation):
+    torch.manual_seed(1)
+    outputs = 8 * torch.randn(1, 3, 50)
+    theta = activate(outputs, activation)[0]
+    made = torch.stack(list(raw_outputs(theta, activation)))[None]
+    torch.testing.assert_close(activate(made, activation)[0], theta, rtol=1e-4, atol=1e-6)
+    difference = made - outputs  # of a softmax: a constant for each voxel
+    torch.testing.assert_close(difference, difference[:, :1].expand(1, 3, 50), rtol=0, atol=1e-3)
+
+
+def test_region_outputs_survive_saturation():
+    outputs = torch.tensor([[[3.0, -2.0], [25.0, 40.0]]])
+    made = torch.stack(list(raw_outputs(activate(outputs, "sigmoid")[0], "sigmoid")))
+    torch.testing.assert_close(made, outputs[0], rtol=1e-3, atol=1e-3)
+
+
+def test_another_activation_is_refused(tmp_path):
+    folder = shutil.copytree(REGIONS, tmp_path / "model")
+    (folder / "source.toml").write_text('format = 1\nactivation = "regions"\n')
+    with pytest.raises(ValueError, match="must be softmax or sigmoid; it is regions"):
+        tr.load_source(folder)
 
 
 def test_mirroring_averages_the_outputs_of_mirrored_images():

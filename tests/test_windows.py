@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import transfer_risk as tr
-from transfer_risk.outputs import activate, inactive
 from transfer_risk.windows import blended, importance, starts
 
 
@@ -46,21 +45,6 @@ def test_blending_equals_a_loop(shape):
         total[..., a : a + 8, b : b + 8] += weights * network(images[..., a : a + 8, b : b + 8])
         mass[a : a + 8, b : b + 8] += weights
     torch.testing.assert_close(made, total / mass)
-
-
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "regions", "none"])
-def test_inactive_is_the_inverse_of_activate(activation):
-    torch.manual_seed(1)
-    outputs = 8 * torch.randn(2, 3, 5, 4)
-    probabilities = activate(outputs, "softmax" if activation == "none" else activation)
-    made = activate(inactive(probabilities, activation), activation)
-    torch.testing.assert_close(made, probabilities, rtol=1e-3, atol=1e-6)
-
-
-def test_region_outputs_survive_saturation():
-    outputs = torch.tensor([[[3.0, -2.0], [25.0, 40.0]]])
-    made = inactive(activate(outputs, "sigmoid"), "sigmoid")
-    torch.testing.assert_close(made, outputs, rtol=1e-3, atol=1e-3)
 
 
 def test_an_unknown_tiling_is_an_error():

@@ -80,32 +80,14 @@ def activate(outputs: Tensor, activation: str) -> Tensor:
 
 
 def activated(outputs: Tensor, activation: str) -> Tensor:
-    """As `activate`, in the memory of the outputs where the number of channels stays, a slab at a time."""
-    if activation not in ("softmax", "none") or (activation == "none" and outputs.shape[1] == 1):
-        return activate(outputs, activation)
-    for slab in torch.split(outputs, 16, 2):
-        slab.copy_(activate(slab, activation))
-    return outputs
-
-
-def inactive(probabilities: Tensor, activation: str) -> Tensor:
-    """Outputs whose activation is the probabilities (B, Z, *S): the inverse of `activate`.
-
-    Softmax outputs are known up to a constant for each voxel, and linear resampling keeps it one.
-
-    >>> x = torch.tensor([[[2.0], [-1.0]]])
-    >>> torch.allclose(inactive(activate(x, "sigmoid"), "sigmoid"), x)
-    True
-    """
-    tiny = torch.finfo(probabilities.dtype).tiny
-    if activation == "none":
-        return probabilities
-    if activation == "softmax":
-        return probabilities.clamp(min=tiny).log_()
-    inside, outside = probabilities[:, 1:], probabilities.cumsum(1)[:, :-1]
-    if activation == "regions":  # else p_k = c_k / sum_{j<=k} c_j
-        inside = torch.flip(torch.flip(inside, (1,)).cumsum(1), (1,))
-    return inside.clamp(min=tiny).log() - outside.clamp(min=tiny).log()
+    """As `activate`, a slab at a time; in the memory of the outputs where the number of channels stays."""
+    channels = activate(outputs[:, :, :1], activation).shape[1]
+    same = channels == outputs.shape[1]
+    shape = (len(outputs), channels, *outputs.shape[2:])
+    result = outputs if same else outputs.new_empty(shape)
+    for slab, made in zip(torch.split(outputs, 16, 2), torch.split(result, 16, 2), strict=True):
+        made.copy_(activate(slab, activation))
+    return result
 
 
 def class_logits(outputs: Tensor, activation: str) -> Tensor:

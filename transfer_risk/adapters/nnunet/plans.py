@@ -50,6 +50,10 @@ def recipe_of(configuration: Mapping[str, Any], activation: str) -> Recipe:
     Raises:
         ValueError: if plans.json wants a reader, normalisation or resampling that is not known here.
     """
+    if activation not in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"activation of an nnU-Net source must be softmax or sigmoid; it is {activation}"
+        )
     schemes = tuple(configuration["normalization_schemes"])
     for scheme in schemes:
         _among("normalization_schemes", scheme, tuple(SCHEMES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
-from transfer_risk.outputs import activated, inactive
+from transfer_risk.outputs import activate
 from transfer_risk.tasks import Preprocessing
 from transfer_risk.volumes import Grid, Prepared, Volume
 
@@ -34,7 +34,7 @@ class Recipe:
         data: Resampling of images.
         probabilities: Resampling of outputs.
         reorient: Whether images are turned to RAS first.
-        activation: Of the network.
+        activation: Of the network: softmax, or sigmoid for overlapping regions.
     """
 
     spacing: tuple[float, ...]
@@ -139,13 +139,31 @@ class Frame:
             return whole
         how, activation = self.recipe.probabilities, self.recipe.activation
         axis = coarse_axis(self.goal, self.spacing, how)
-        if activation == "softmax":  # one channel after another: no second copy of all
-            small = inside
-            outputs = (inactive(z[None, None], activation)[0, 0] for z in theta)
-        else:
-            small = np.empty_like(inside[1:])
-            outputs = iter(inactive(theta[None], activation)[0])
-        for made, channel in zip(small, outputs, strict=True):
+        raw = inside if activation == "softmax" else inside[1:]
+        for made, channel in zip(raw, raw_outputs(theta, activation), strict=True):
             made[...] = resampled(channel.numpy(), made.shape, how, axis)
-        inside[...] = activated(torch.from_numpy(small)[None], activation)[0].numpy()
+        for k in range(0, len(raw[0]), 16):
+            slab = torch.from_numpy(raw[None, :, k : k + 16])
+            inside[:, k : k + 16] = activate(slab, activation)[0].numpy()
         return whole
+
+
+def raw_outputs(theta: Tensor, activation: str) -> Iterator[Tensor]:
+    """Outputs (*S), one channel after another, whose activation is the probabilities (Z, *S).
+
+    Those of a softmax are known up to a constant for each voxel, which linear resampling passes on as such a constant;
+    those of overwriting sigmoids are p_k = c_k / sum_{j<=k} c_j in logits.
+
+    >>> x = torch.tensor([[2.0], [-1.0]])
+    >>> theta = activate(x[None], "sigmoid")[0]
+    >>> torch.allclose(torch.stack(list(raw_outputs(theta, "sigmoid"))), x)
+    True
+    """
+    tiny = torch.finfo(theta.dtype).tiny
+    if activation == "softmax":
+        yield from (z.clamp(min=tiny).log_() for z in theta)
+        return
+    below = theta[0].clone()
+    for z in theta[1:]:
+        yield z.clamp(min=tiny).log_() - below.clamp(min=tiny).log_()
+        below += z
