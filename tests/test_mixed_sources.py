@@ -98,3 +98,28 @@ def test_a_bad_folder_among_several_is_named_and_the_others_are_ranked(task, tmp
     result = run("score", task, tmp_path / "bad", HOME / "predicted")
     assert result.exit_code == 1 and "predicted" in result.stdout
     assert "bad/plans.json: no such file" in result.stderr
+
+
+@pytest.mark.parametrize("source", [MODEL / "fold_0", FLAT])
+@pytest.mark.parametrize("head", ["keep", "new"])
+def test_a_model_is_fine_tuned_with_the_risk_weighted_loss(source, head, task, tmp_path):
+    path = task.with_name("one.toml")
+    path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))
+    words = ("--iterations", 3, "--method", "risk-map", "--head", head, "--batch", 2)
+    result = run("finetune", path, source, "--out", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.output
+    made = tr.load_source(tmp_path / "run")
+    before = tr.load_source(source)
+    assert made.classes == before.classes and made.preprocessing == before.preprocessing
+    encoders = [dict(s.network.encoder.named_parameters()) for s in (before, made)]
+    assert all(torch.equal(w, encoders[1][name]) for name, w in encoders[0].items())
+    heads = [s.network.decoder.seg_layers[-1].weight for s in (before, made)]
+    assert not torch.equal(*heads)
+    assert run("score", path, tmp_path / "run", source).exit_code == 0
+
+
+def test_saved_probabilities_are_not_fine_tuned(task, tmp_path):
+    path = task.with_name("one.toml")
+    path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))
+    result = run("finetune", path, HOME / "predicted", "--out", tmp_path / "run")
+    assert result.exit_code == 1 and "only a network can be fine-tuned" in result.stderr

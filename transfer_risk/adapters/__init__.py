@@ -25,7 +25,7 @@ from transfer_risk.tasks import Source
 
 __all__ = ["load_source", "save_source"]
 
-FAMILIES: tuple[Any, ...] = (native, nnunet, probabilities, factory, monai, bundle, exported)
+FAMILIES: tuple[Any, ...] = (native, nnunet, factory, monai, bundle, exported, probabilities)
 
 
 def load_source(
