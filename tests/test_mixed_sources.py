@@ -118,6 +118,23 @@ def test_a_model_is_fine_tuned_with_the_risk_weighted_loss(source, head, task, t
     assert run("score", path, tmp_path / "run", source).exit_code == 0
 
 
+@pytest.mark.parametrize("recipe", ["new", "probe"])
+def test_a_fold_is_fine_tuned_to_other_classes_and_a_mean_of_folds_is_not(recipe, task, tmp_path):
+    path = task.with_name("core.toml")
+    text = task.read_text().replace('    "shell",\n', "").replace("shell = [\n    1,\n]\n", "")
+    path.write_text(text.replace("test = []", 'test = ["test_1"]'))
+    words = ("--iterations", 2, "--batch", 2, "--head", recipe, "--out")
+    result = run("finetune", path, MODEL, *words, tmp_path / "mean")
+    assert result.exit_code == 1
+    assert "is the mean of 2 networks, which get no new head together" in result.stderr
+    result = run("finetune", path, MODEL / "fold_1", *words, tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    made = tr.load_source(tmp_path / "run")
+    assert made.classes == ("background", "core")
+    assert made.network.decoder.seg_layers[-1].out_channels == 2
+    assert run("map", path, tmp_path / "run", "--out", tmp_path / "maps").exit_code == 0
+
+
 def test_saved_probabilities_are_not_fine_tuned(task, tmp_path):
     path = task.with_name("one.toml")
     path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))

@@ -22,6 +22,7 @@ from transfer_risk.adapters.nnunet.plans import recipe_of
 from transfer_risk.adapters.nnunet.preprocessing import prepared, raw_outputs
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
 from transfer_risk.encoders import encoder_parameters
+from transfer_risk.heads import adapted_network
 from transfer_risk.outputs import activate
 from transfer_risk.prediction import predict_volume
 from transfer_risk.volumes import Volume, read_images
@@ -266,6 +267,17 @@ def test_a_saved_source_predicts_the_same(name, tmp_path):
     volume = images_of(REGIONS.parent if name == "regions" else SAGITTAL.parent)
     np.testing.assert_array_equal(predict_volume(again, volume), predict_volume(source, volume))
     assert again.classes == source.classes and again.trained == dict(source.trained)
+
+
+def test_a_new_head_on_regions_is_saved_as_it_predicts(tmp_path):
+    source = tr.load_source(REGIONS)
+    network, _ = adapted_network(source, 3, head="new", scratch=False, seed=0)
+    student = replace(source, network=network, activation="softmax")
+    again = tr.load_source(tr.save_source(student, tmp_path / "saved"))
+    volume = images_of(REGIONS.parent)
+    theta = predict_volume(student, volume)
+    np.testing.assert_array_equal(predict_volume(again, volume), theta)
+    np.testing.assert_allclose(theta.sum(0), 1, atol=1e-5)
 
 
 def edited(tmp_path, change, *, model=SAGITTAL, file="plans.json"):

@@ -20,7 +20,7 @@ from transfer_risk.adapters.nnunet.folder import (
     is_fold,
     json_table,
 )
-from transfer_risk.adapters.nnunet.network import Folds, build
+from transfer_risk.adapters.nnunet.network import Folds, build, drop_other_heads
 from transfer_risk.adapters.nnunet.plans import (
     channels_of,
     configuration_of,
@@ -69,9 +69,10 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
             "configuration": json.dumps(configuration_of(plans, name)),
             "folds": len(files),
             "mirror": list(mirrored) if options.get("mirror") else [],
+            "resampled": description.table.get("activation", "sigmoid" if regions else "softmax"),
         }
         network = network_of(architecture, len(channels), len(labels) + (not regions))
-        seen = _seen(architecture, "sigmoid" if regions else "softmax")
+        seen = _seen(architecture)
     trained = {
         "dataset": plans["dataset_name"],
         "configuration": name,
@@ -86,16 +87,17 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         "trained": trained,
     }
     notes = _fill(network, files, loaded)
+    drop_other_heads(network)
     source = description.source(network, path, found=found, architecture=architecture, notes=notes)
-    return replace(source, prepare=_prepare(architecture, source.activation))
+    return replace(source, prepare=_prepare(architecture))
 
 
-def _seen(architecture: Mapping[str, Any], activation: str) -> dict[str, Any]:
+def _seen(architecture: Mapping[str, Any]) -> dict[str, Any]:
     """What the plans say of a source's fields."""
     windows = windows_of(json.loads(architecture["configuration"]))
-    _prepare(architecture, activation)  # a plan that cannot be followed is an error here already
+    _prepare(architecture)  # a plan that cannot be followed is an error here already
     return {
-        "activation": activation,
+        "activation": architecture["resampled"],
         "spatial_dims": len(windows.size),
         "preprocessing": asdict(windows),
         "encoder": r"^(folds\.\d+\.)?encoder\.",
@@ -109,7 +111,8 @@ def _read_saved(path: Path, description: Description) -> Source:
     outputs = len(description.names("classes")) - (activation == "sigmoid")
     with explained(file):
         network = network_of(architecture, len(description.names("channels")), outputs)
-        prepare = _prepare(architecture, activation)
+        prepare = _prepare(architecture)
+    drop_other_heads(network)
     load_weights(network, file.parent / "model.safetensors")
     source = description.source(network, path, found={}, architecture=dict(architecture))
     return replace(source, prepare=prepare)
@@ -123,10 +126,14 @@ def network_of(architecture: Mapping[str, Any], channels: int, outputs: int) -> 
     return Folds(networks, mirror).eval() if count > 1 or mirror else networks[0]
 
 
-def _prepare(architecture: Mapping[str, Any], activation: str) -> Callable[[Volume], Prepared]:
-    """nnU-Net's own preprocessing, of a source's `[network]` table."""
+def _prepare(architecture: Mapping[str, Any]) -> Callable[[Volume], Prepared]:
+    """nnU-Net's own preprocessing, of a source's `[network]` table.
+
+    `resampled` is the activation before which outputs are resampled; it stays that of the folder where fine-tuning gives the
+    network another head.
+    """
     configuration = json.loads(architecture["configuration"])
-    return partial(prepared, recipe=recipe_of(configuration, activation))
+    return partial(prepared, recipe=recipe_of(configuration, architecture["resampled"]))
 
 
 def _options(description: Description) -> Mapping[str, Any]:

@@ -71,6 +71,15 @@ def build(configuration: Mapping[str, Any], channels: int, outputs: int) -> nn.M
     return network.eval()
 
 
+def drop_other_heads(network: nn.Module) -> None:
+    """Take out the heads of lower resolution, which served deep supervision and stay unused: a new head is one head."""
+    for module in network.modules():
+        heads = getattr(module, "seg_layers", None)
+        if isinstance(heads, nn.ModuleList):
+            for k in range(len(heads) - 1):
+                heads[k] = nn.Identity()
+
+
 def _found(name: str) -> Any:
     """A class by its dotted name; its module by the longest part that can be imported."""
     module, _, attribute = name.rpartition(".")
