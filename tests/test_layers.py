@@ -15,7 +15,7 @@ LEVELS = [  # modules of one level never import each other
     {"riskmap"},
     {"losses", "recipes", "outputs", "mapstats"},
     {"tasks"},
-    {"volumes", "networks", "encoders", "views"},
+    {"volumes", "networks", "encoders", "views", "windows"},
     {"layouts", "adapters"},
     {"prediction"},
     {"evaluation"},

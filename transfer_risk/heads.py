@@ -177,6 +177,12 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
 
 
 def _replace_head(network: nn.Module, source: Source, num_classes: int) -> None:
+    members = getattr(network, "folds", ())
+    if len(members) > 1:
+        raise ValueError(
+            f"source {source.name} is the mean of {len(members)} networks, which get no new head together; fine-tune one "
+            "of them: give its fold folder"
+        )
     name = head_name(network, source)
     parent, _, last = name.rpartition(".")
     old = network.get_submodule(name)

@@ -73,18 +73,21 @@ def activate(outputs: Tensor, activation: str) -> Tensor:
         p = torch.cummin(p, 1).values
         inner = torch.cat([p[:, 1:], torch.zeros_like(p[:, :1])], 1)
         return torch.cat([1 - p[:, :1], p - inner], 1)
-    free = torch.flip(torch.cumprod(torch.flip(1 - p, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
+    no = (-outputs).sigmoid()  # 1 - p, exact also where p is close to 1
+    free = torch.flip(torch.cumprod(torch.flip(no, (1,)), 1), (1,))  # prod_{j>=k} (1-p_j)
     later = torch.cat([free[:, 1:], torch.ones_like(p[:, :1])], 1)
     return torch.cat([free[:, :1], p * later], 1)
 
 
 def activated(outputs: Tensor, activation: str) -> Tensor:
-    """As `activate`, in the memory of the outputs where the number of channels stays, a slab at a time."""
-    if activation not in ("softmax", "none") or (activation == "none" and outputs.shape[1] == 1):
-        return activate(outputs, activation)
-    for slab in torch.split(outputs, 16, 2):
-        slab.copy_(activate(slab, activation))
-    return outputs
+    """As `activate`, a slab at a time; in the memory of the outputs where the number of channels stays."""
+    channels = activate(outputs[:, :, :1], activation).shape[1]
+    same = channels == outputs.shape[1]
+    shape = (len(outputs), channels, *outputs.shape[2:])
+    result = outputs if same else outputs.new_empty(shape)
+    for slab, made in zip(torch.split(outputs, 16, 2), torch.split(result, 16, 2), strict=True):
+        made.copy_(activate(slab, activation))
+    return result
 
 
 def class_logits(outputs: Tensor, activation: str) -> Tensor:

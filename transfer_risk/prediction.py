@@ -18,6 +18,7 @@ from torch.nn import functional
 from transfer_risk.outputs import activated
 from transfer_risk.tasks import Case, Source
 from transfer_risk.volumes import Prepared, Volume, prepared, read_images, write
+from transfer_risk.windows import blended
 
 Array = NDArray[Any]
 BATCH = 8
@@ -139,21 +140,25 @@ def predict_images(source: Source, images: Tensor) -> Tensor:
     air = float(images.min()) if source.preprocessing.normalise == "zscore" else 0.0
     padded, crop = pad_to(images, size, value=air)
     if any(n > s for n, s in zip(padded.shape[2:], size, strict=True)):
-        from monai.inferers.utils import sliding_window_inference
-
-        windows = BATCH if len(size) == 2 else 1
-        blended = sliding_window_inference(
-            padded,
-            size,
-            windows,
-            source.outputs,
-            overlap=source.preprocessing.overlap,
-            mode="gaussian",
-        )
-        outputs = torch.as_tensor(blended)
+        outputs = _windows(source, padded, size)
     else:
         outputs = source.outputs(_channels_last(padded))
     return activated(outputs[(slice(None), slice(None), *crop)], source.activation)
+
+
+def _windows(source: Source, images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Blended raw outputs of images that are larger than the window somewhere and nowhere smaller."""
+    overlap = source.preprocessing.overlap
+    if source.preprocessing.tiling == "even":
+        return blended(images, size, overlap, source.outputs)
+    from monai.inferers.utils import sliding_window_inference
+
+    number = BATCH if len(size) == 2 else 1
+    return torch.as_tensor(
+        sliding_window_inference(
+            images, size, number, source.outputs, overlap=overlap, mode="gaussian"
+        )
+    )
 
 
 def pad_to(

@@ -20,6 +20,7 @@ NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
 MISSING = ("", "zero", "repeat")
 ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
+TILINGS = ("fixed", "even")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Preprocessing:
         axis: Array axis (in that orientation) along which a 2D network's slices lie.
         overlap: Share of its size by which a window overlaps the next one, below 1.
         window: Lowest and highest intensity for `normalise = "window"`.
+        tiling: Of windows: `fixed` (MONAI's: one step, the last window pushed back) or `even` (nnU-Net's: spread evenly).
     """
 
     normalise: str = "zscore-nonzero"
@@ -81,10 +83,12 @@ class Preprocessing:
     axis: int = 2
     overlap: float = 0.25
     window: tuple[float, ...] = ()
+    tiling: str = "fixed"
 
     def __post_init__(self) -> None:
         """Check the words and numbers."""
         _one_of("preprocessing.normalise", self.normalise, NORMALISATIONS)
+        _one_of("preprocessing.tiling", self.tiling, TILINGS)
         if any(s <= 0 for s in (*self.spacing, *self.size)):
             raise ValueError(
                 f"spacing and size must be positive; got {self.spacing} and {self.size}"

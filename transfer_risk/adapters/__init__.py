@@ -10,14 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.adapters import bundle, exported, factory, monai, native
+from transfer_risk.adapters import (
+    bundle,
+    exported,
+    factory,
+    monai,
+    native,
+    nnunet,
+    probabilities,
+)
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.native import save_source
 from transfer_risk.tasks import Source
 
 __all__ = ["load_source", "save_source"]
 
-FAMILIES: tuple[Any, ...] = (native, factory, monai, bundle, exported)
+FAMILIES: tuple[Any, ...] = (native, nnunet, factory, monai, bundle, exported, probabilities)
 
 
 def load_source(
@@ -49,5 +57,6 @@ def load_source(
         )
     raise ValueError(
         f"{place}: is no source; a source is a folder with source.toml and model.safetensors, an exported network (.ts, "
-        ".pt, .pt2), a bundle of MONAI, or a source.toml whose [network] target says how to build the network"
+        ".pt, .pt2), a bundle of MONAI, a folder that nnU-Net v2 trained into, a folder of saved probabilities, or a "
+        "source.toml whose [network] target says how to build the network"
     )

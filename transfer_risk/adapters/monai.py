@@ -21,7 +21,7 @@ def matches(path: Path, description: Description) -> bool:
     return (
         bool(description.target)
         and ":" not in description.target
-        and description.target != "torchscript"
+        and description.target not in ("torchscript", "probabilities")
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -29,6 +30,15 @@ def load_weights(network: nn.Module, path: Path, *, trust: bool = False) -> tupl
         ValueError: naming the file, if it is missing, damaged, holds code, or does not fit the network.
     """
     tensors, notes = read_tensors(path, trust=trust)
+    return notes + put_weights(network, tensors, path)
+
+
+def put_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> tuple[str, ...]:
+    """Put the tensors of a file into a network; a sentence where prefixes had to go.
+
+    Raises:
+        ValueError: naming the file, if they do not fit the network.
+    """
     own = network.state_dict(keep_vars=True)
     renamed = {_repaired(name, own): tensor for name, tensor in tensors.items()}
     if len(renamed) != len(tensors):
@@ -40,8 +50,8 @@ def load_weights(network: nn.Module, path: Path, *, trust: bool = False) -> tupl
     removed = sorted({a.removesuffix(b) for a, b in zip(tensors, renamed, strict=True) if a != b})
     if removed:
         number = sum(a not in renamed for a in tensors)
-        notes += (f"{path}: prefix {', '.join(removed)} taken from {number} names of weights",)
-    return notes
+        return (f"{path}: prefix {', '.join(removed)} taken from {number} names of weights",)
+    return ()
 
 
 def read_tensors(path: Path, *, trust: bool = False) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -81,8 +91,13 @@ def read_tensors(path: Path, *, trust: bool = False) -> tuple[dict[str, Tensor],
     )
 
 
-def unpickled(path: Path, *, trust: bool = False) -> Any:
-    """What torch.save wrote: tensors and plain containers, or with `trust` anything.
+def unpickled(path: Path, *, trust: bool = False, admitted: Mapping[str, Any] | None = None) -> Any:
+    """What torch.save wrote: tensors, plain containers and what is admitted, or with `trust` anything.
+
+    Args:
+        path: File.
+        trust: Import whatever it wants, which runs whatever code it holds.
+        admitted: Harmless classes and functions by the names under which the file may want them.
 
     Raises:
         ValueError: naming the file and what it wants to import, if that is more; or if the file is damaged.
@@ -91,10 +106,12 @@ def unpickled(path: Path, *, trust: bool = False) -> Any:
         raise ValueError(
             f"{path}: is no whole checkpoint (neither zip archive nor pickle, or cut off); copy it again from where it came"
         )
+    names = dict(admitted or {})
     try:
-        return plainly_loaded(path, trust=trust)
+        with torch.serialization.safe_globals([(value, name) for name, value in names.items()]):
+            return plainly_loaded(path, trust=trust)
     except pickle.UnpicklingError as error:
-        found = unsafe_globals(path)
+        found = [name for name in unsafe_globals(path) if name not in names]
         if not found:
             reason = str(error).strip().splitlines()[0][:200]
             raise ValueError(f"{path}: is no whole checkpoint ({reason}); copy it again") from None

@@ -1,0 +1,142 @@
+"""Sources of several families on one task, through the command line."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+
+HOME = Path(__file__).parent / "fixtures" / "nnunet" / "sagittal"
+MODEL, FLAT = (
+    HOME / "nnUNetTrainer__nnUNetPlans__3d_fullres",
+    HOME / "nnUNetTrainer__nnUNetPlans__2d",
+)
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Task file on the two cases that no fixture model was trained on; both are scored."""
+    path = tr.write_tasks(HOME, tmp_path / "tasks")[0]
+    text = path.read_text()
+    path.write_text(
+        text[: text.index("test = [")] + "test = []\n" + text[text.index("\n[training") :]
+    )
+    return path
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def native(folder):
+    torch.manual_seed(0)
+    source = tr.Source(
+        "native",
+        tr.UNet(1, 2, width=4, depth=2),
+        ("background", "core"),
+        ("T1",),
+        architecture={"target": "unet", "width": 4, "depth": 2},
+    )
+    return tr.save_source(source, folder)
+
+
+def test_score_ranks_a_model_a_folder_of_probabilities_and_a_native_source(task, tmp_path):
+    sources = (MODEL, FLAT, HOME / "predicted", native(tmp_path / "native"))
+    result = run("score", task, *sources, "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = {row["source"]: row for row in json.loads(result.stdout)["ranking"]}
+    model, saved = rows["Dataset501_Sagittal-3d_fullres"], rows["predicted"]
+    assert len(rows) == 4 and rows["native"]["rank"] == 4
+    assert saved["leep"] == pytest.approx(model["leep"], abs=2e-4)
+    assert saved["dice"] == pytest.approx(model["dice"], abs=2e-3) and model["dice"] > 0.8
+    assert all(row["cases"] == 2 and row["pixels"] == model["pixels"] for row in rows.values())
+
+
+@pytest.mark.parametrize("source", [MODEL / "fold_0", FLAT, HOME / "predicted"])
+def test_maps_lie_on_the_images_grid(source, task, tmp_path):
+    result = run("map", task, source, "--out", tmp_path / "maps", "--split", "all")
+    assert result.exit_code == 0, result.output
+    for case in ("test_0", "test_1"):
+        made = nib.load(tmp_path / "maps" / f"{case}_risk.nii.gz")
+        label = nib.load(HOME / "labelsTr" / f"{case}.nii.gz")
+        assert made.shape == label.shape
+        np.testing.assert_allclose(made.affine, label.affine)
+        risk, inside = made.get_fdata(), label.get_fdata() > 0
+        assert 1 <= risk[~inside & (risk > 0)].mean() < risk[inside].mean() <= 10
+
+
+def test_predictions_of_a_model_equal_nnunets_own_label_map(tmp_path):
+    images = sorted((HOME / "imagesTr").glob("test_*"))
+    result = run("predict", MODEL, *images, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for case in ("test_0", "test_1"):
+        made = nib.load(tmp_path / f"{case}.nii.gz")
+        own = nib.load(HOME / "predicted" / f"{case}.nii.gz")
+        assert (made.get_fdata() == own.get_fdata()).mean() > 0.999
+        np.testing.assert_allclose(made.affine, own.affine, atol=1e-5)
+
+
+def test_what_predict_saves_is_a_source(task, tmp_path):
+    images = sorted((HOME / "imagesTr").glob("test_*"))
+    assert run("predict", MODEL, *images, "--out", tmp_path / "p", "--probabilities").exit_code == 0
+    result = run("score", task, MODEL, tmp_path / "p", "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["ranking"]
+    assert rows[0]["leep"] == pytest.approx(rows[1]["leep"], abs=1e-6)
+    assert "note: " in result.stderr and "taken for background, class1, class2" in result.stderr
+
+
+def test_a_bad_folder_among_several_is_named_and_the_others_are_ranked(task, tmp_path):
+    (tmp_path / "bad" / "fold_0").mkdir(parents=True)
+    (tmp_path / "bad" / "fold_0" / "checkpoint_final.pth").write_bytes(b"nothing")
+    result = run("score", task, tmp_path / "bad", HOME / "predicted")
+    assert result.exit_code == 1 and "predicted" in result.stdout
+    assert "bad/plans.json: no such file" in result.stderr
+
+
+@pytest.mark.parametrize("source", [MODEL / "fold_0", FLAT])
+@pytest.mark.parametrize("head", ["keep", "new"])
+def test_a_model_is_fine_tuned_with_the_risk_weighted_loss(source, head, task, tmp_path):
+    path = task.with_name("one.toml")
+    path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))
+    words = ("--iterations", 3, "--method", "risk-map", "--head", head, "--batch", 2)
+    result = run("finetune", path, source, "--out", tmp_path / "run", *words)
+    assert result.exit_code == 0, result.output
+    made = tr.load_source(tmp_path / "run")
+    before = tr.load_source(source)
+    assert made.classes == before.classes and made.preprocessing == before.preprocessing
+    encoders = [dict(s.network.encoder.named_parameters()) for s in (before, made)]
+    assert all(torch.equal(w, encoders[1][name]) for name, w in encoders[0].items())
+    heads = [s.network.decoder.seg_layers[-1].weight for s in (before, made)]
+    assert not torch.equal(*heads)
+    assert run("score", path, tmp_path / "run", source).exit_code == 0
+
+
+@pytest.mark.parametrize("recipe", ["new", "probe"])
+def test_a_fold_is_fine_tuned_to_other_classes_and_a_mean_of_folds_is_not(recipe, task, tmp_path):
+    path = task.with_name("core.toml")
+    text = task.read_text().replace('    "shell",\n', "").replace("shell = [\n    1,\n]\n", "")
+    path.write_text(text.replace("test = []", 'test = ["test_1"]'))
+    words = ("--iterations", 2, "--batch", 2, "--head", recipe, "--out")
+    result = run("finetune", path, MODEL, *words, tmp_path / "mean")
+    assert result.exit_code == 1
+    assert "is the mean of 2 networks, which get no new head together" in result.stderr
+    result = run("finetune", path, MODEL / "fold_1", *words, tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    made = tr.load_source(tmp_path / "run")
+    assert made.classes == ("background", "core")
+    assert made.network.decoder.seg_layers[-1].out_channels == 2
+    assert run("map", path, tmp_path / "run", "--out", tmp_path / "maps").exit_code == 0
+
+
+def test_saved_probabilities_are_not_fine_tuned(task, tmp_path):
+    path = task.with_name("one.toml")
+    path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))
+    result = run("finetune", path, HOME / "predicted", "--out", tmp_path / "run")
+    assert result.exit_code == 1 and "only a network can be fine-tuned" in result.stderr
