@@ -87,12 +87,10 @@ def main() -> None:
         for seed in range(seeds)
         for recipe in RECIPES
     ]
-    rows = tr.run_study(
+    table = tr.run_study(
         jobs, fine_tune, folder / "rows.csv", processes=options.processes, progress=tell
     )
-    table = pd.DataFrame(rows).drop(columns="folder")
-    numbers = ["dice", "recall", "precision"]
-    table[numbers] = table[numbers].astype(float)
+    table = table.drop(columns="folder")
     name = "compare_methods" if iterations == default else f"compare_methods_{iterations}"
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.4f")

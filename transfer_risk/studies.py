@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, Any]
 
@@ -22,8 +26,8 @@ def run_study(
     *,
     processes: int = 1,
     progress: Callable[[str], None] | None = None,
-) -> list[Row]:
-    """Rows of all jobs, in the order of the jobs; written to a CSV after each job, from which a later call goes on.
+) -> pd.DataFrame:
+    """Table of the rows of all jobs, in their order; written to a CSV after each job, from which a later call goes on.
 
     Args:
         jobs: What identifies each job: names and plain values. Its rows start with these columns.
@@ -55,7 +59,9 @@ def run_study(
                 progress(f"{len(rows)} of {len(jobs)}: {', '.join(map(str, job.values()))}")
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
-    return [row for key in keys for row in rows[key]]
+    import pandas as pd
+
+    return pd.read_csv(path)
 
 
 def _one_thread() -> None:
@@ -81,7 +87,13 @@ def _read(path: Path) -> dict[tuple[tuple[str, str], ...], list[Row]]:
 
 
 def _text(row: Row) -> Row:
-    return {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+    return {k: _cell(v) for k, v in row.items()}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
 
 
 def _csv(rows: Sequence[Row]) -> str:
