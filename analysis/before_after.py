@@ -29,7 +29,7 @@ PAIRS = (
 )
 METHODS = ("vanilla", "risk-map")
 QUANTITIES = (
-    *("dice", "transferability", "area[0.5]", "components", "component_size"),
+    *("dice", "transferability", "area_50", "components", "component_size"),
     *("distance_source", "distance_target"),
 )
 SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning, pairs, seeds
