@@ -11,7 +11,7 @@ import torch
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error, some
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
-from transfer_risk.passes import CACHE, WORKING
+from transfer_risk.passes import CACHE
 from transfer_risk.prediction import channel_note, channel_order
 from transfer_risk.tasks import Source, Task
 
@@ -128,10 +128,10 @@ def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[F
     if not sizes:
         return
     largest = len(source.classes) * 4 * max(int(np.prod(c.shape)) for c in cases)
-    needed = sum(sizes) + WORKING * max(sizes)
+    needed = sum(sizes)
     found = (
-        f"probabilities of the largest case {largest / MIB:,.1f} MiB, of all training cases {sum(sizes) / MIB:,.1f} MiB; "
-        f"scoring wants {needed / MIB:,.1f} MiB to predict each case once"
+        f"probabilities of the largest case {largest / MIB:,.1f} MiB (memory beside one forward pass: up to 3 times that); "
+        f"scoring wants {needed / MIB:,.1f} MiB in a temporary file to predict each training case once"
     )
-    remedy = f"--cache {needed / 2**30:.1f} gives it, where memory allows; else cases are predicted again"
+    remedy = f"--cache {needed / 2**30:.1f} gives it, where the disk allows; else cases are predicted again"
     yield Finding("note", "memory", source.name, found, remedy if needed > CACHE else "")
