@@ -176,6 +176,25 @@ def test_transforms_of_bundles_become_preprocessing(bundle, transform, expected)
     )
 
 
+def test_a_bundle_with_sigmoid_outputs_gets_a_background(bundle):
+    change(
+        bundle,
+        num_classes=1,
+        postprocessing={"transforms": [{"_target_": "Activationsd", "sigmoid": True}]},
+    )
+    path = bundle / "configs" / "metadata.json"
+    path.write_text(
+        path.read_text().replace('"0": "background",', "").replace('"1": "spleen"', '"0": "spleen"')
+    )
+    from monai.networks.nets import UNet
+
+    network = UNet(3, 1, 1, (4, 8), (2,), norm="batch")
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
+    source = tr.load_source(bundle)
+    assert source.classes == ("background", "spleen") and source.activation == "sigmoid"
+    assert source.predict(torch.rand(1, 1, 16, 16, 8)).shape[1] == 2
+
+
 def test_what_a_bundle_does_not_say_plainly_is_asked_for(bundle):
     change(bundle, preprocessing={"transforms": [{"_target_": "RandFlipd"}]})
     with pytest.raises(

@@ -432,7 +432,7 @@ def test_memory_beyond_the_cache(task_file, monkeypatch):
     assert note.found == fits.found and note.remedy.startswith("--cache")
 
 
-def test_the_memory_that_doctor_names_is_what_scoring_needs(task_file):
+def test_the_space_that_doctor_names_is_what_scoring_needs(task_file):
     from transfer_risk.passes import Predictions
 
     task, source = tr.load_task(task_file), make_source()

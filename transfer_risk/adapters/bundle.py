@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.monai import network_class, spatial_dims
 from transfer_risk.adapters.references import expressions, resolved
@@ -32,44 +34,42 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     """
     file = next(p for name in CONFIGS if (p := path / "configs" / name).is_file())
     config = _read(file)
-    definition = next(
-        (config[k] for k in ("network_def", "network") if isinstance(config.get(k), Mapping)), None
-    )
-    if definition is None:
+    network, given = _network(config, file)
+    models = [path / "models" / name for name in WEIGHTS]
+    weights = next((p for p in models if p.is_file()), models[-1])
+    notes = load_weights(network, weights, trust=trust)
+    found = _metadata(path / "configs" / "metadata.json")
+    found["spatial_dims"] = spatial_dims(type(network), given)
+    found["activation"] = activation(config, file) or "softmax"
+    if found["activation"] == "sigmoid" and found.get("classes", ["background"])[0] != "background":
+        found["classes"] = ["background", *found["classes"]]
+    if "preprocessing" not in description.table:
+        channels = given.get("in_channels")
+        found["preprocessing"] = preprocessing(config, file, found["spatial_dims"], channels)
+    if number := sum(1 for _ in expressions(config)):
+        notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
+    target = f"monai.networks.nets.{type(network).__name__}"
+    architecture = {"target": target, "arguments": given}
+    return description.source(network, path, found=found, architecture=architecture, notes=notes)
+
+
+def _network(config: Mapping[str, Any], file: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that network_def describes, without its weights, and its arguments."""
+    tables = [config[k] for k in ("network_def", "network") if isinstance(config.get(k), Mapping)]
+    if not tables:
         raise ValueError(
             f"{file}: must have network_def with a _target_; got {', '.join(config) or 'nothing'}"
         )
-    table = resolved(definition, config, f"{file}: network_def")
+    table = resolved(tables[0], config, f"{file}: network_def")
     target = str(table.pop("_target_", ""))
     build = network_class(target, f"{file}: network_def")
     given = {k: v for k, v in table.items() if not k.startswith("_")}
     try:
-        network = build(**given).eval()
+        return build(**given).eval(), given
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(
             f"{file}: {target} does not take the arguments of network_def: {error}"
         ) from error
-    weights = next(
-        (p for n in WEIGHTS if (p := path / "models" / n).is_file()), path / "models" / WEIGHTS[1]
-    )
-    notes = load_weights(network, weights, trust=trust)
-    found = {"spatial_dims": spatial_dims(build, given)} | _metadata(
-        path / "configs" / "metadata.json"
-    )
-    found["activation"] = activation(config, file) or found.get("activation", "softmax")
-    if found["activation"] == "sigmoid" and "background" not in found.get(
-        "classes", ("background",)
-    ):
-        found["classes"] = ["background", *found["classes"]]
-    if "preprocessing" not in description.table:
-        found["preprocessing"] = preprocessing(
-            config, file, found["spatial_dims"], given.get("in_channels")
-        )
-    number = sum(1 for _ in expressions(config))
-    if number:
-        notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
-    architecture = {"target": f"monai.networks.nets.{build.__name__}", "arguments": given}
-    return description.source(network, path, found=found, architecture=architecture, notes=notes)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -130,8 +130,8 @@ def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[F
     largest = len(source.classes) * 4 * max(int(np.prod(c.shape)) for c in cases)
     needed = sum(sizes)
     found = (
-        f"probabilities of the largest case {largest / MIB:,.1f} MiB in memory; to predict each training case once "
-        f"scoring wants {needed / MIB:,.1f} MiB in a temporary file"
+        f"probabilities of the largest case {largest / MIB:,.1f} MiB (memory beside one forward pass: up to 3 times that); "
+        f"scoring wants {needed / MIB:,.1f} MiB in a temporary file to predict each training case once"
     )
     remedy = f"--cache {needed / 2**30:.1f} gives it, where the disk allows; else cases are predicted again"
     yield Finding("note", "memory", source.name, found, remedy if needed > CACHE else "")
