@@ -6,7 +6,7 @@ A head that is kept can start anti-correlated with the new labels. Linear probin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,17 +98,13 @@ def pixels_of(
     groups = list(_parts(len(samples), FITTED, rng))
     share = PIXELS / sum(len(g) for g in groups)
     found: list[Pixels] = []
-    with torch.no_grad(), _inputs(layer) as seen:
+    with torch.no_grad(), inputs_of(layer) as seen:
         student.network.eval()
         for places in groups:
             batch = samples.batch(places, rng)
             student.logits(batch.images)
-            features = seen.pop().movedim(1, -1)
-            spatial = features.shape[1:-1]
-            labels = batch.labels[(slice(None), *(slice(0, n) for n in spatial))]
-            if features.shape[:-1] != labels.shape:  # padded by the network
-                features = features[(slice(None), *(slice(0, n) for n in labels.shape[1:]))]
-            found.append(_drawn(features, labels, share * len(places), rng))
+            features = unpadded(seen.pop(), batch.labels.shape[1:])
+            found.append(_drawn(features, batch.labels, share * len(places), rng))
     joined = (
         torch.cat([getattr(p, n) for p in found]) for n in ("features", "labels", "importance")
     )
@@ -169,8 +165,23 @@ def _parts(count: int, most: int, rng: np.random.Generator) -> Iterator[np.ndarr
     yield from np.array_split(chosen, -(-len(chosen) // BATCH))
 
 
+def unpadded(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Features (B, F, *S') as (B, *S, F), without what the network padded at the end of each axis.
+
+    Raises:
+        ValueError: if the last layer works at another resolution than the images have.
+    """
+    if any(not n <= m < 2 * n for n, m in zip(shape, features.shape[2:], strict=True)):
+        raise ValueError(
+            f"a probe needs a last layer at the resolution of the images {tuple(shape)}; it works on "
+            f"{tuple(features.shape[2:])}"
+        )
+    crop = tuple(slice(0, n) for n in shape)
+    return features.float()[(slice(None), slice(None), *crop)].movedim(1, -1)
+
+
 @contextmanager
-def _inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
+def inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
     """The inputs of a layer, as they come."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

@@ -9,10 +9,14 @@ from typing import Any
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Progress
+from transfer_risk.probing import probed
 from transfer_risk.scoring import Score, score
 from transfer_risk.tasks import Source, Task
 
-SCORES = ("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce")
+SCORES = (
+    *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),
+    *("probe_dice", "probe_log_likelihood"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +50,15 @@ def rank_sources(
     task: Task,
     *,
     by: str = "leep",
+    probe: bool = False,
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank sources on the training cases of a task.
 
     A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
-    predict no case at all is left out and named.
+    predict no case at all is left out and named. With `probe`, or by a probe's score, each source is also probed, which
+    costs about two more passes over the training cases.
 
     Raises:
         ValueError: if `by` is no score, two sources share a name, or no source could be scored.
@@ -64,19 +70,26 @@ def rank_sources(
         raise ValueError(
             f"sources must have different names; {', '.join(twice)} occurs more than once"
         )
+    scores, dropped, failed = _scores(sources, task, cache, progress)
+    if probe or by.startswith("probe"):
+        by_name = {s.name: s for s in sources}
+        scores = {name: probed(own, by_name[name], task) for name, own in scores.items()}
+    ordered = sorted(scores.values(), key=lambda s: _descending(s.estimates[by].value))
+    return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+
+
+def _scores(
+    sources: Sequence[Source], task: Task, cache: int, progress: Progress | None
+) -> tuple[dict[str, Score], dict[str, str], dict[str, str]]:
+    """Scores by source on the cases that all of them can predict; reasons by dropped case and by failed source."""
     cases = task.split("train")
     scores: dict[str, Score] = {}
-    failed: dict[str, str] = {}
     dropped: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for source in sources:
+        left = [c for c in cases if c.id not in dropped]
         try:
-            scores[source.name] = score(
-                source,
-                task,
-                cases=[c for c in cases if c.id not in dropped],
-                cache=cache,
-                progress=progress,
-            )
+            scores[source.name] = score(source, task, cases=left, cache=cache, progress=progress)
             dropped |= scores[source.name].failed
         except ValueError as error:
             failed[source.name] = str(error)
@@ -86,8 +99,7 @@ def rank_sources(
     for source in sources:  # scored before another source dropped a case: again, on what is left
         if source.name in scores and set(scores[source.name].cases) != {c.id for c in common}:
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
-    ordered = sorted(scores.values(), key=lambda s: _descending(s.estimates[by].value))
-    return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+    return scores, dropped, failed
 
 
 def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:
@@ -113,7 +125,12 @@ def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, A
         "licence": own.licence or None,
         **{name: e.value for name, e in values.items() if "[" in name},
     }
-    for name in ("leep_normalised", "leep_balanced", "leep_loo", "eep_dice_argmax", "dice", "nce"):
+    for name in ("probe_dice", "probe_log_likelihood"):
+        row[name] = values[name].value if name in values else None
+    for name in ("leep_normalised", *(n for n in SCORES if n not in ("leep", "eep_dice"))):
+        if name not in values:
+            row[f"{name}_low"] = row[f"{name}_high"] = None
+            continue
         row[f"{name}_low"], row[f"{name}_high"] = values[name].interval()
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 

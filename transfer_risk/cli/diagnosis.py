@@ -69,12 +69,18 @@ def tasks_command(
     type=click.Path(file_okay=False),
     help="Folder for ranking.csv, ranking.json and per_case.csv.",
 )
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Also probe each source: the Dice of a linear classifier on its last features, on cases left out.",
+)
 @CACHE
 @source_options
 def score_command(
     task: str,
     source: tuple[str, ...],
     by: str,
+    probe: bool,
     format_: str,
     out: str | None,
     cache: float,
@@ -92,7 +98,9 @@ def score_command(
     target = load_task(task)
     sources, failed = reading.load(source)
     with status() as progress:
-        ranking = rank_sources(sources, target, by=by, cache=int(cache * 2**30), progress=progress)
+        ranking = rank_sources(
+            sources, target, by=by, probe=probe, cache=int(cache * 2**30), progress=progress
+        )
     click.echo(ranking_text(ranking, format_), nl=False)
     if out:
         write_ranking(ranking, out)

@@ -1,0 +1,128 @@
+"""The probe against scikit-learn, and what it does to a head and to a ranking."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import transfer_risk as tr
+from transfer_risk.heads import head_name
+from transfer_risk.probes import Pixels, fitted
+from transfer_risk.probing import probe_scores, probed
+from transfer_risk.training import begin
+
+CLASSES = ("background", "a", "b")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    root = tmp_path_factory.mktemp("probing")
+    template = tr.load_template(spacing=8.0)
+    tr.write_tissue_cohort(root, cases=6, template=template)
+    return tr.load_task(tr.write_tasks(root, root / "tasks", binary=True)[2])
+
+
+def make_source(seed=0, classes=("background", "csf")):
+    torch.manual_seed(seed)
+    network = tr.UNet(1, len(classes), width=4, depth=2)
+    return tr.Source(f"s{seed}", network, classes, ("T1",), encoder=r"^encoder\.")
+
+
+@pytest.fixture(scope="module")
+def trained(task):
+    """A small model of CSF on other subjects: its features are of use, its head is not."""
+    tasks = tr.write_tasks(task.root, task.root + "/tasks", binary=True)
+    return tr.pretrain(tr.load_task(tasks[0]), width=4, depth=2, iterations=60)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fit_is_that_of_scikit_learn(seed):
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(400, 5)) * [1, 2, 0.5, 3, 1] + 1
+    labels = (features @ rng.normal(size=(5, 3)) + rng.normal(size=(400, 3))).argmax(1)
+    importance = rng.uniform(0.5, 2, 400)
+    pixels = Pixels(
+        *(torch.from_numpy(a) for a in (features.astype(np.float32), labels)),
+        torch.from_numpy(importance.astype(np.float32)),
+    )
+    weight, bias = fitted(pixels, 3, torch.ones(3))
+    standard = (features - features.mean(0)) / features.std(0, ddof=1)
+    reference = LogisticRegression(C=1 / (2 * 1e-3), tol=1e-8, max_iter=1000)
+    reference.fit(standard, labels, sample_weight=importance / importance.sum())
+    own = (pixels.features @ weight.T + bias).softmax(1).numpy()
+    np.testing.assert_allclose(own, reference.predict_proba(standard), atol=5e-3)
+
+
+def test_class_weights_count_as_repeated_pixels():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 2, generator=generator), torch.arange(60) % 2
+    features[labels == 1] += 1
+    twice = [torch.cat([t, t[labels == 1]]) for t in (features, labels, torch.ones(60))]
+    mean, spread = features.mean(0), features.std(0)
+    standard = [(f - mean) / spread for f in (features, twice[0])]
+    weighted = fitted(Pixels(standard[0], labels, torch.ones(60)), 2, torch.tensor([1.0, 2.0]))
+    repeated = fitted(Pixels(standard[1], *twice[1:]), 2, torch.ones(2))
+    logits = [standard[0] @ w.T + b for w, b in (weighted, repeated)]
+    torch.testing.assert_close(*(x.softmax(1) for x in logits), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["vanilla", "adaptive-risk", "eep-risk"])
+def test_a_probed_head_starts_better_than_the_kept_one(task, trained, method):
+    source = trained
+    dice = {}
+    for head in ("keep", "probe"):
+        start = begin(source, task, tr.Recipe(method=method, head=head))
+        start.student.network.eval()
+        dice[head] = tr.evaluate(start.student, task, cases=start.training, distances=False)
+    mean = {head: np.nanmean([m.dice for m in rows]) for head, rows in dice.items()}
+    assert mean["probe"] > mean["keep"] + 0.2
+    for old, new in zip(
+        source.network.encoder.state_dict().values(),
+        start.student.network.encoder.state_dict().values(),
+        strict=True,
+    ):
+        assert torch.equal(old, new)
+
+
+def test_the_probe_is_seeded(task):
+    starts = [begin(make_source(), task, tr.Recipe(head="probe", seed=3)) for _ in range(2)]
+    assert torch.equal(*(s.student.network.head.weight for s in starts))
+
+
+def test_probe_dice_tells_a_trained_source_from_a_random_one(task, trained):
+    cases = task.split("train")
+    found, random = (probe_scores(s, task, cases) for s in (trained, make_source()))
+    assert found.dice.shape == (len(cases),) and (found.dice > random.dice + 0.03).all()
+    assert (found.log_likelihood > random.log_likelihood).all()
+    again = probe_scores(trained, task, cases)
+    np.testing.assert_array_equal(found.dice, again.dice)
+
+
+def test_a_ranking_by_the_probe(task):
+    ranking = tr.rank_sources([make_source(0), make_source(1)], task, by="probe_dice")
+    values = [s.estimates["probe_dice"].value for s in ranking.scores]
+    assert values == sorted(values, reverse=True)
+    row = ranking.rows()[0]
+    assert row["probe_dice_low"] <= row["probe_dice"] <= row["probe_dice_high"]
+    assert tr.rank_sources([make_source()], task).rows()[0]["probe_dice"] is None
+
+
+def test_what_cannot_be_probed_is_unknown_and_said(task):
+    source = make_source()
+    source.network.head = torch.nn.Conv2d(4, 2, 3, padding=1)
+    with pytest.raises(ValueError, match="head probe needs a 1x1 convolution as last layer; head"):
+        begin(source, task, tr.Recipe(head="probe"))
+    stored = tr.Source("maps", torch.nn.Identity(), CLASSES, (), stored=lambda _: None)
+    scored = tr.score(make_source(), task)
+    result = probed(scored, stored, task)
+    assert math.isnan(result.estimates["probe_dice"].value)
+    assert result.warnings[-1] == "no probe: source maps has no network to probe"
+    with pytest.raises(ValueError, match="probe_dice needs at least 2 cases; got 1"):
+        probe_scores(source, task, task.cases[:1])
+
+
+def test_the_head_is_the_last_layer_that_runs():
+    assert head_name(make_source().network, make_source()) == "head"

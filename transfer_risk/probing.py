@@ -1,0 +1,120 @@
+"""The score `probe_dice`: what a linear classifier on a source's last features reaches on cases it was not fitted to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transfer_risk.heads import head_name
+from transfer_risk.intervals import Estimate
+from transfer_risk.prediction import BATCH
+from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
+from transfer_risk.samples import Samples, collect
+from transfer_risk.scoring import Score
+from transfer_risk.tables import dice
+from transfer_risk.tasks import Case, Source, Task
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeScores:
+    """Values by case, in the order of the cases; NaN where unknown.
+
+    Args:
+        dice: Mean over the foreground classes that the case or its prediction has, (n,).
+        log_likelihood: Mean log-probability of the labels in nats, (n,): tells sources of equal Dice apart.
+    """
+
+    dice: NDArray[np.float64]
+    log_likelihood: NDArray[np.float64]
+
+
+def probed(score: Score, source: Source, task: Task) -> Score:
+    """The score with `probe_dice` and `probe_log_likelihood` on its cases; unknown, with a warning, where not possible."""
+    start = time.perf_counter()
+    cases = [c for c in task.cases if c.id in score.cases]
+    try:
+        found = probe_scores(source, task, cases)
+        warnings = score.warnings
+    except ValueError as error:
+        unknown = np.full(len(cases), np.nan)
+        found, warnings = ProbeScores(unknown, unknown), (*score.warnings, f"no probe: {error}")
+    values = {"probe_dice": found.dice, "probe_log_likelihood": found.log_likelihood}
+    rows = tuple(
+        (case.id, name, "", float(value))
+        for name, numbers in values.items()
+        for case, value in zip(cases, numbers, strict=True)
+    )
+    return replace(
+        score,
+        estimates=score.estimates | {name: Estimate.mean(v) for name, v in values.items()},
+        per_case=score.per_case + rows,
+        seconds=score.seconds + time.perf_counter() - start,
+        warnings=warnings,
+    )
+
+
+def probe_scores(
+    source: Source, task: Task, cases: Sequence[Case], *, seed: int = 0
+) -> ProbeScores:
+    """The probe of `--head probe`, without recalibration, fitted on half of the cases and measured on the other, both ways.
+
+    Measured on the grid that the network sees, over the slices that count.
+
+    Raises:
+        ValueError: if there are fewer than two cases, or the source has no network or no 1x1 convolution as last layer.
+    """
+    if source.stored is not None:
+        raise ValueError(f"source {source.name} has no network to probe")
+    if len(cases) < 2:
+        raise ValueError(f"probe_dice needs at least 2 cases; got {len(cases)}")
+    layer = source.network.get_submodule(head_name(source.network, source))
+    rng = np.random.default_rng([seed, 4])
+    order = rng.permutation(len(cases))
+    halves = [sorted(order[::2].tolist()), sorted(order[1::2].tolist())]
+    samples = [collect(source, [cases[k] for k in half], task, mapped=False) for half in halves]
+    values = np.full((2, len(cases)), np.nan)
+    classes = len(task.classes)
+    for own, other in ((0, 1), (1, 0)):
+        pixels = pixels_of(source, samples[own], layer, rng)
+        weight, bias = fitted(pixels, classes, torch.ones(classes))
+        measured = _measured(source, samples[other], layer, weight, bias)
+        ids = [cases[k].id for k in halves[other]]
+        for id_, pair in zip(samples[other].ids, measured.T, strict=True):
+            values[:, halves[other][ids.index(id_)]] = pair
+    return ProbeScores(values[0], values[1])
+
+
+def _measured(
+    source: Source, samples: Samples, layer: Any, weight: torch.Tensor, bias: torch.Tensor
+) -> NDArray[np.float64]:
+    """Dice and log-likelihood of each case of the samples under a linear classifier, (2, n)."""
+    count, classes = len(samples.ids), len(bias)
+    overlap, predicted, labelled = (np.zeros((count, classes)) for _ in range(3))
+    likelihood = np.zeros(count)
+    source.network.eval()
+    for places in np.array_split(np.arange(len(samples)), -(-len(samples) // BATCH)):
+        batch = samples.batch(places)
+        with torch.no_grad(), inputs_of(layer) as seen:
+            source.logits(batch.images)
+        features = unpadded(seen.pop(), batch.labels.shape[1:])
+        logs = (features @ weight.T + bias).log_softmax(-1)
+        for row, labels, case in zip(logs, batch.labels, batch.cases.tolist(), strict=True):
+            valid = labels >= 0
+            target, chosen = labels[valid], row[valid].argmax(-1)
+            likelihood[case] += float(row[valid].gather(-1, target[:, None]).sum())
+            overlap[case] += np.bincount(target[target == chosen], minlength=classes)
+            predicted[case] += np.bincount(chosen, minlength=classes)
+            labelled[case] += np.bincount(target, minlength=classes)
+    scores = dice(overlap, predicted, labelled)[:, 1:]
+    known = ~np.isnan(scores)
+    empty = np.full(count, np.nan)
+    means = np.divide(
+        np.where(known, scores, 0).sum(1), known.sum(1), out=empty, where=known.any(1)
+    )
+    return np.stack([means, likelihood / np.maximum(labelled.sum(1), 1)])
