@@ -45,16 +45,8 @@ def change(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     template = tr.load_template(spacing=spacing)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for role, number in (("Source", 1), ("Target", 0)):
-            tr.write_tissue_cohort(
-                folder,
-                cases=cases,
-                seed=100 * (job["seed"] + 1) + number,
-                template=template,
-                institution=number,
-                name=f"Dataset00{number + 1}_{role}",
-                prefix=role.lower(),
-            )
+        seed = 100 * (job["seed"] + 1)
+        tr.write_source_and_target(folder, cases=cases, seed=seed, template=template)
         tr.write_tasks(folder, folder / "tasks", binary=True)
         first = tr.load_task(folder / "tasks" / f"source-{job['source']}.toml")
         made = tr.pretrain(first, width=8, depth=4, iterations=pretraining, seed=job["seed"])

@@ -95,18 +95,10 @@ def prepare(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     folder = Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}"
     template = tr.load_template(spacing=spacing)
     tissue = job["anatomy"] == "tissue"
-    cohort = tr.write_tissue_cohort if tissue else tr.write_tumour_cohort
-    for role, number in (("Source", 1), ("Target", 0)):
-        if not (folder / f"Dataset00{number + 1}_{role}").exists():
-            cohort(
-                folder,
-                cases=cases,
-                seed=100 * (job["seed"] + 1) + number,
-                template=template,
-                institution=number,
-                name=f"Dataset00{number + 1}_{role}",
-                prefix=role.lower(),
-            )
+    seed = 100 * (job["seed"] + 1)
+    tr.write_source_and_target(
+        folder, anatomy=job["anatomy"], cases=cases, seed=seed, template=template
+    )
     tr.write_tasks(folder, folder / "tasks", binary=tissue)
     for name in sorted({source for source, _ in PAIRS[job["anatomy"]]}):
         if not (folder / "sources" / name / "source.toml").exists():
@@ -141,11 +133,7 @@ def task_of(folder: Path, role: str, name: str) -> tr.Task:
     if whole.exists():
         return tr.load_task(whole)
     task = tr.load_task(folder / "tasks" / f"{role}.toml")
-    place = [c.lower() for c in task.channels].index(name)
-    cases = tuple(replace(c, images=(c.images[place],)) for c in task.cases)
-    return replace(
-        task, name=f"{role}-{name}", channels=(task.channels[place],), cases=cases, path=""
-    )
+    return replace(task.on_channels(name.upper()), name=f"{role}-{name}")
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -25,16 +25,7 @@ def rank_all(folder: Path, size: str, seed: int) -> list[dict[str, object]]:
     """One row per target and source, in the columns of ranking.csv."""
     spacing, cases, iterations, _ = SIZES[size]
     template = tr.load_template(spacing=spacing)
-    for role, number in (("Source", 1), ("Target", 0)):
-        tr.write_tissue_cohort(
-            folder,
-            cases=cases,
-            seed=10 * seed + number,
-            template=template,
-            institution=number,
-            name=f"Dataset00{number + 1}_{role}",
-            prefix=role.lower(),
-        )
+    tr.write_source_and_target(folder, cases=cases, seed=10 * seed, template=template)
     tasks = [tr.load_task(p) for p in tr.write_tasks(folder, folder / "tasks", binary=True)]
     sources = []
     for task in (t for t in tasks if t.name.startswith("source")):

@@ -1,7 +1,7 @@
 """Risk maps before and after fine-tuning on test slices (the paper's Fig. 2), on both cohorts.
 
 Writes figures/before_after_tissue.png (grey matter on T1 from a model of CSF on T1) and figures/before_after_tumour.png
-(four classes on FLAIR from a model of another simulated institution on T2), both fine-tuned with the risk-weighted loss.
+(four classes from a model of another simulated institution), both fine-tuned with the risk-weighted loss.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -28,20 +27,11 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
     """Rows are the riskiest test cases; columns are image, label, prediction, risk before and after."""
     spacing, cases, pretraining, iterations = SIZES[size]
     template = tr.load_template(spacing=spacing)
+    tr.write_source_and_target(folder, anatomy=anatomy, cases=cases, template=template)
     tissue = anatomy == "tissue"
-    cohort = tr.write_tissue_cohort if tissue else tr.write_tumour_cohort
-    for role, number in (("Source", 1), ("Target", 0)):
-        cohort(
-            folder,
-            cases=cases,
-            seed=number,
-            template=template,
-            institution=number,
-            name=f"Dataset00{number + 1}_{role}",
-            prefix=role.lower(),
-        )
-    names = ("source-csf-t1", "target-gm-t1") if tissue else ("source-t2", "target-flair")
-    first, target = (_task(folder, name, tissue=tissue) for name in names)
+    paths = {p.stem: p for p in tr.write_tasks(folder, folder / "tasks", binary=tissue)}
+    names = ("source-csf-t1", "target-gm-t1") if tissue else ("source", "target")
+    first, target = (tr.load_task(paths[name]) for name in names)
     print(f"pretraining {first.name}", file=sys.stderr)
     made = tr.pretrain(first, width=8, depth=4, iterations=pretraining)
     source = tr.load_source(tr.save_source(made, folder / "source"))
@@ -49,22 +39,6 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
     recipe = tr.Recipe(method="risk-map", iterations=iterations, lr=1e-3)
     tr.finetune(source, target, recipe, out=folder / "run")
     return tr.plot_change(tr.load_run(folder / "run"))
-
-
-def _task(folder: Path, name: str, *, tissue: bool) -> tr.Task:
-    """Task file of one class on one channel, or of all classes on one channel."""
-    out = folder / "tasks"
-    paths = {p.stem: p for p in tr.write_tasks(folder, out, binary=tissue)}
-    if tissue:
-        return tr.load_task(paths[name])
-    role, channel = name.split("-")
-    text = paths[role].read_text()
-    channels = tr.load_task(paths[role]).channels
-    listed = "".join(f'    "{c}",\n' for c in channels)
-    chosen = next(c for c in channels if c.lower() == channel)
-    path = out / f"{name}.toml"
-    path.write_text(text.replace(listed, f'    "{chosen}",\n'))
-    return replace(tr.load_task(path), name=name)
 
 
 def main() -> None:

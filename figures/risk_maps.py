@@ -20,16 +20,7 @@ def draw(folder: Path, size: str) -> Figure:
     """Six panels: columns are source tissues, rows are source channels; the target is grey matter on T1."""
     spacing, cases, iterations = SIZES[size]
     template = tr.load_template(spacing=spacing)
-    for role, number in (("Source", 1), ("Target", 0)):
-        tr.write_tissue_cohort(
-            folder,
-            cases=cases,
-            seed=number,
-            template=template,
-            institution=number,
-            name=f"Dataset00{number + 1}_{role}",
-            prefix=role.lower(),
-        )
+    tr.write_source_and_target(folder, cases=cases, template=template)
     tasks = [tr.load_task(p) for p in tr.write_tasks(folder, folder / "tasks", binary=True)]
     target = next(t for t in tasks if t.name == "target-gm-t1")
     maps = {}

@@ -60,6 +60,7 @@ _HOMES = {
     "load_template": "phantom",
     "write_tissue_cohort": "phantom",
     "write_tumour_cohort": "phantom",
+    "write_source_and_target": "phantom",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -12,7 +12,7 @@ from transfer_risk.finetuning import finetune
 from transfer_risk.galleries import plot_change
 from transfer_risk.layouts import load_task, write_tasks
 from transfer_risk.mapping import risk_maps, write_maps
-from transfer_risk.phantom import load_template, write_tissue_cohort
+from transfer_risk.phantom import load_template, write_source_and_target
 from transfer_risk.plotting import save_figure
 from transfer_risk.ranking import Ranking, rank_sources
 from transfer_risk.recipes import Recipe
@@ -45,17 +45,7 @@ def run_demo(
     tell = progress or (lambda _: None)
     tell("writing two cohorts of pseudo-subjects")
     template = load_template(spacing=3.0 if quick else 2.0)
-    cases = 6 if quick else 10
-    for name, seed, institution in (("Dataset001_Source", 1, 1), ("Dataset002_Target", 0, 0)):
-        write_tissue_cohort(
-            folder / "data",
-            cases=cases,
-            seed=seed,
-            template=template,
-            institution=institution,
-            name=name,
-            prefix=name[-6:].lower(),
-        )
+    write_source_and_target(folder / "data", cases=6 if quick else 10, template=template)
     tasks = [
         load_task(path) for path in write_tasks(folder / "data", folder / "tasks", binary=True)
     ]

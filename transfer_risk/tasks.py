@@ -6,7 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,20 @@ class Task:
                 raise ValueError(
                     f"case {case.id} must have one image per channel {list(self.channels)}; got {len(case.images)}"
                 )
+
+    def on_channels(self, *names: str) -> Task:
+        """The same task on some of its channels, in the order given; it has no file of its own.
+
+        Raises:
+            ValueError: if a name is no channel.
+        """
+        if unknown := [n for n in names if n not in self.channels]:
+            raise ValueError(
+                f"channels must be among {list(self.channels)} of task {self.name}; got {unknown}"
+            )
+        places = [self.channels.index(n) for n in names]
+        cases = tuple(replace(c, images=tuple(c.images[k] for k in places)) for c in self.cases)
+        return replace(self, channels=names, cases=cases, path="")
 
     def split(self, part: str) -> tuple[Case, ...]:
         """Cases of `train`, `test` or `all`.

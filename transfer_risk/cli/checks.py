@@ -6,7 +6,7 @@ import sys
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Reading, notes, source_options, status
+from transfer_risk.cli.shared import FORMAT, TASK, Reading, notes, source_options, status
 
 
 @click.command("doctor")
@@ -32,13 +32,7 @@ def doctor_command(task: str, source: tuple[str, ...], format_: str, reading: Re
 @click.argument("scores", nargs=-1, required=True, type=click.Path(exists=True))
 @click.argument("results", type=click.Path(exists=True, dir_okay=False))
 @click.option("--score", "names", multiple=True, help="Only this score column; may be repeated.")
-@click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json", "csv"]),
-)
+@FORMAT
 @click.option(
     "--out", type=click.Path(file_okay=False), help="Folder for audit.csv, targets.csv, audit.json."
 )

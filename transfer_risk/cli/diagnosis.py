@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import CACHE, TASK, Reading, fail, notes, source_options, status
+from transfer_risk.cli.shared import (
+    CACHE,
+    FORMAT,
+    TASK,
+    Reading,
+    fail,
+    notes,
+    source_options,
+    status,
+)
 
 
 @click.command("tasks")
@@ -57,13 +66,7 @@ def tasks_command(
 @TASK
 @click.argument("source", nargs=-1, required=True, type=click.Path())
 @click.option("--by", default="leep", show_default=True, help="Score that orders the sources.")
-@click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json", "csv"]),
-)
+@FORMAT
 @click.option(
     "--out",
     type=click.Path(file_okay=False),

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import fail, load_runs, status
+from transfer_risk.cli.shared import FORMAT, fail, load_runs, status
 
 
 @click.command("compare")
 @click.argument("run", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False))
-@click.option(
-    "--format",
-    "format_",
-    default="table",
-    show_default=True,
-    type=click.Choice(["table", "json", "csv"]),
-)
+@FORMAT
 @click.option(
     "--out",
     type=click.Path(file_okay=False),

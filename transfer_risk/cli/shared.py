@@ -21,6 +21,13 @@ CACHE = click.option(
     type=click.FloatRange(min=0),
     help="GiB of probabilities kept in a temporary file; what does not fit is predicted again.",
 )
+FORMAT = click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "json", "csv"]),
+)
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
