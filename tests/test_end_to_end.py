@@ -455,3 +455,13 @@ def test_evaluation_of_a_perfect_and_a_shifted_prediction(folder):
     )
     for row in tr.evaluate(source, task):
         assert (row.dice, row.hd95, row.recall, row.precision) == (1, 0, 1, 1)
+
+
+def test_slices_that_a_case_leaves_out_never_count(folder):
+    from dataclasses import replace
+
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    few = replace(task.cases[0], slices=(1, 4))
+    for every in (False, True):
+        labels = read(few, task, every_slice=every).labels
+        assert np.flatnonzero((labels >= 0).any((0, 1))).tolist() == [1, 4]

@@ -47,6 +47,8 @@ class Volume:
 def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:
     """Images and labels of a case; voxels outside the task's region (and slices, unless `every_slice`) are -1.
 
+    Slices that the case itself leaves out (few-shot: they have no label) never count.
+
     Raises:
         ValueError: naming the file, if it is missing or damaged, if geometry disagrees, if an image has NaN, or if a
             raw label value is not in the task's label map.
@@ -72,11 +74,12 @@ def restrict(
     """
     if task.region == "nonzero":
         labels[~(image != 0).any(0)] = -1
+    keep = np.ones(labels.shape[task.slices.axis], dtype=bool)
     if not every_slice:
         keep = selected_slices(image, labels, task.slices)
-        if case.slices is not None:
-            keep &= np.isin(np.arange(len(keep)), case.slices)
-        np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
+    if case.slices is not None:
+        keep &= np.isin(np.arange(len(keep)), case.slices)
+    np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
 
 
 def read_images(paths: tuple[str, ...]) -> Volume:
