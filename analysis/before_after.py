@@ -42,16 +42,19 @@ SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning,
 def change(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Fine-tune one source on one target by each method; what changed, on one span over all maps."""
     spacing, cases, pretraining, iterations, *_ = SIZES[job["size"]]
-    template = tr.load_template(spacing=spacing)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seed = 100 * (job["seed"] + 1)
-        tr.write_source_and_target(folder, cases=cases, seed=seed, template=template)
-        tr.write_tasks(folder, folder / "tasks", binary=True)
-        first = tr.load_task(folder / "tasks" / f"source-{job['source']}.toml")
-        made = tr.pretrain(first, width=8, depth=4, iterations=pretraining, seed=job["seed"])
-        source = tr.load_source(tr.save_source(made, folder / "source"))
-        target = tr.load_task(folder / "tasks" / f"target-{job['target']}.toml")
+        tr.prepare_cohorts(
+            folder,
+            [job["source"]],
+            anatomy="tissue",
+            seed=job["seed"],
+            spacing=spacing,
+            cases=cases,
+            iterations=pretraining,
+        )
+        source = tr.load_source(folder / "sources" / job["source"])
+        target = tr.cohort_task(folder, "target", job["target"])
         for method in METHODS:
             recipe = tr.Recipe(method=method, iterations=iterations, lr=1e-3, seed=job["seed"])
             tr.finetune(source, target, recipe, out=folder / method)

@@ -92,26 +92,22 @@ def main() -> None:
 def prepare(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write the cohorts of one anatomy and seed, and pretrain its sources."""
     spacing, cases, iterations, *_ = SIZES[job["size"]]
-    folder = Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}"
-    template = tr.load_template(spacing=spacing)
-    tissue = job["anatomy"] == "tissue"
-    seed = 100 * (job["seed"] + 1)
-    tr.write_source_and_target(
-        folder, anatomy=job["anatomy"], cases=cases, seed=seed, template=template
+    tr.prepare_cohorts(
+        Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}",
+        sorted({source for source, _ in PAIRS[job["anatomy"]]}),
+        anatomy=job["anatomy"],
+        seed=job["seed"],
+        spacing=spacing,
+        cases=cases,
+        iterations=iterations,
     )
-    tr.write_tasks(folder, folder / "tasks", binary=tissue)
-    for name in sorted({source for source, _ in PAIRS[job["anatomy"]]}):
-        if not (folder / "sources" / name / "source.toml").exists():
-            task = task_of(folder, "source", name)
-            made = tr.pretrain(task, width=8, depth=4, iterations=iterations, seed=job["seed"])
-            tr.save_source(made, folder / "sources" / name)
     return [{"done": True}]
 
 
 def fine_tune(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Fine-tune one source on one target by one method; Dice, recall and precision by decision."""
     folder = Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}"
-    task = task_of(folder, "target", job["target"])
+    task = tr.cohort_task(folder, "target", job["target"])
     source = tr.load_source(folder / "sources" / job["source"])
     recipe = tr.Recipe(
         method=job["method"], iterations=job["iterations"], lr=1e-3, seed=job["seed"]
@@ -127,31 +123,18 @@ def fine_tune(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def task_of(folder: Path, role: str, name: str) -> tr.Task:
-    """Task of a cohort: `gm-t1` is grey matter on T1, `t1` all tumour classes on T1."""
-    whole = folder / "tasks" / f"{role}-{name}.toml"
-    if whole.exists():
-        return tr.load_task(whole)
-    task = tr.load_task(folder / "tasks" / f"{role}.toml")
-    return replace(task.on_channels(name.upper()), name=f"{role}-{name}")
-
-
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences to vanilla in Dice points over pairs (means over seeds), with t intervals."""
-    pairs = table.groupby(["anatomy", "decision", "method", "source", "target"], sort=False)
-    means = pairs[["dice", "recall", "precision"]].mean().mul(100)
-    rows = []
-    for (anatomy, decision), block in means.groupby(level=[0, 1], sort=False):
-        dice = block["dice"].unstack("method")
-        for method in METHODS:
-            difference = tr.Estimate.mean((dice[method] - dice["vanilla"]).to_numpy())
-            low, high = difference.interval()
-            own = block.xs(method, level="method")
-            row = {"anatomy": anatomy, "decision": decision, "method": method}
-            row |= {k: own[k].mean() for k in ("dice", "recall", "precision")}
-            row |= {"difference": difference.value, "low": low, "high": high}
-            rows.append(row | {"p": difference.p_value, "pairs": difference.cases})
-    return pd.DataFrame(rows)
+    """Means and paired differences to vanilla in points over pairs (means over seeds), with t intervals."""
+    numbers = ["dice", "recall", "precision"]
+    return tr.paired_summary(
+        table.assign(**(100 * table[numbers])),
+        ["anatomy", "decision"],
+        method="method",
+        pair=["source", "target"],
+        value="dice",
+        reference="vanilla",
+        beside=["recall", "precision"],
+    )
 
 
 def _tell(line: str) -> None:

@@ -28,7 +28,7 @@ LEVELS = [  # modules of one level never import each other
     {"reports", "training", "comparison", "doctor"},
     {"finetuning"},
     {"phantom", "overlays", "summaries"},
-    {"plotting", "paper"},
+    {"plotting", "paper", "cohorts"},
     {"pages"},
     {"galleries"},
     {"demo"},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import write_text
+from transfer_risk.intervals import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,48 @@ def run_study(
     import pandas as pd
 
     return pd.read_csv(path)
+
+
+def paired_summary(
+    table: pd.DataFrame,
+    groups: Sequence[str],
+    *,
+    method: str,
+    pair: Sequence[str],
+    value: str,
+    reference: str,
+    beside: Sequence[str] = (),
+) -> pd.DataFrame:
+    """By group and method: the mean value over pairs and the paired difference to a reference method.
+
+    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
+
+    Args:
+        table: One row per run.
+        groups: Columns that divide the table.
+        method: Column of what is compared.
+        pair: Columns that tell the units apart.
+        value: Column that is compared.
+        reference: Method that the others are compared with.
+        beside: Columns whose means are given too.
+
+    Returns:
+        Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p and pairs.
+    """
+    import pandas as pd
+
+    means = table.groupby([*groups, method, *pair], sort=False)[[value, *beside]].mean()
+    rows = []
+    for names, block in means.groupby(level=list(groups), sort=False):
+        wide = block[value].unstack(method)
+        for name in dict.fromkeys(block.index.get_level_values(method)):
+            difference = Estimate.mean((wide[name] - wide[reference]).to_numpy())
+            low, high = difference.interval()
+            row = dict(zip(groups, names, strict=True)) | {method: name}
+            row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
+            row |= {"difference": difference.value, "low": low, "high": high}
+            rows.append(row | {"p": difference.p_value, "pairs": difference.cases})
+    return pd.DataFrame(rows)
 
 
 def _one_thread() -> None:

@@ -1,0 +1,81 @@
+"""Studies: parallel, resumable, and paired summaries against a loop."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import transfer_risk as tr
+
+
+def square(job):
+    """Two rows per job; a file counts the calls."""
+    with open(job["calls"], "a") as file:
+        file.write(f"{job['x']}\n")
+    if job["x"] == 13:
+        raise ValueError("unlucky")
+    return [{"power": k, "value": float(job["x"]) ** k, "unknown": math.nan} for k in (1, 2)]
+
+
+def jobs_of(tmp_path, numbers):
+    return [{"x": x, "calls": str(tmp_path / "calls")} for x in numbers]
+
+
+def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
+    path = tmp_path / "rows.csv"
+    told = []
+    table = tr.run_study(
+        jobs_of(tmp_path, [3, 1, 2]), square, path, processes=2, progress=told.append
+    )
+    assert table["x"].tolist() == [3, 3, 1, 1, 2, 2]
+    assert table["value"].tolist() == [3, 9, 1, 1, 2, 4] and table["unknown"].isna().all()
+    assert len(told) == 3 and told[-1].startswith("3 of 3: ")
+    more = tr.run_study(jobs_of(tmp_path, [2, 5, 3]), square, path)
+    assert more["x"].tolist() == [2, 2, 5, 5, 3, 3]
+    assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]
+
+
+def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
+    path = tmp_path / "rows.csv"
+    with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed; the first: .*'x': 13.*unlucky"):
+        tr.run_study(jobs_of(tmp_path, [13, 4]), square, path)
+    assert pd.read_csv(path)["x"].tolist() == [4, 4]
+
+
+def test_paired_summary_equals_a_loop():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "group": g,
+            "method": m,
+            "pair": p,
+            "seed": s,
+            "dice": rng.random(),
+            "recall": rng.random(),
+        }
+        for g in "ab"
+        for m in ("vanilla", "risk")
+        for p in range(5)
+        for s in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    made = tr.paired_summary(
+        table,
+        ["group"],
+        method="method",
+        pair=["pair"],
+        value="dice",
+        reference="vanilla",
+        beside=["recall"],
+    )
+    for row in made.to_dict("records"):
+        own = table[(table.group == row["group"]) & (table.method == row["method"])]
+        other = table[(table.group == row["group"]) & (table.method == "vanilla")]
+        a, b = (np.array([t[t.pair == p]["dice"].mean() for p in range(5)]) for t in (own, other))
+        assert row["dice"] == pytest.approx(own["dice"].mean())
+        assert row["recall"] == pytest.approx(own["recall"].mean())
+        assert row["difference"] == pytest.approx((a - b).mean(), abs=1e-12)
+        if row["method"] != "vanilla":
+            assert row["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue) and row["pairs"] == 5
