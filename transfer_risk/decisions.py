@@ -25,8 +25,9 @@ def adjusted(weights: Tensor) -> Decision:
     Exact for class weights, an approximation for maps; it lowers Dice where the target is faint. A class that was
     absent in training (NaN) is treated like background.
     """
-    mean = torch.where(weights > 0, weights, weights[0])
-    offsets = -torch.log(mean / mean[0])
+    present = weights > 0
+    reference = weights[0] if present[0] else weights[present].mean()
+    offsets = -torch.log(torch.where(present, weights, reference) / reference)
     return Decision("adjusted", tuple(round(float(v), 6) + 0.0 for v in offsets))
 
 
@@ -51,9 +52,9 @@ def tuned(predictions: Predictions) -> Decision:
     for _ in range(ROUNDS):
         before = offsets.copy()
         for k in range(1, classes):
-            scores = _scores(predictions, offsets, k)
+            scores = np.nan_to_num(_scores(predictions, offsets, k), nan=-np.inf)
             now = int(np.flatnonzero(offsets[k] == STEPS)[0])
-            choice = int(scores.argmax())
+            choice = int(np.lexsort((np.abs(STEPS), -scores))[0])  # of equal ones the smallest
             if scores[choice] > max(scores[now], best) + 1e-12:
                 offsets[k] = STEPS[choice]
                 best = float(scores[choice])
@@ -69,18 +70,17 @@ def _scores(predictions: Predictions, offsets: NDArray[Any], k: int) -> NDArray[
     rows = [_case_scores(theta[0], labels[0], offsets, k) for _, theta, labels in predictions]
     if not rows:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
-    known = [row for row in rows if not np.isnan(row).all()]
-    return np.mean(known, axis=0) if known else np.zeros(len(STEPS))
+    return _mean(np.stack(rows))
 
 
 def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -> NDArray[Any]:
     """Mean foreground Dice of one case at each step; probabilities (Y, n), labels (n,)."""
     classes = len(theta)
-    shift = torch.from_numpy(np.exp(offsets).astype(np.float32))[:, None]
+    shift = torch.from_numpy(np.exp(offsets.astype(np.float32)))[:, None]
     shifted = theta * shift
     shifted[k] = -1
     rest, winner = shifted.max(0)
-    steps = torch.from_numpy(np.exp(STEPS).astype(np.float32))
+    steps = torch.from_numpy(np.exp(STEPS.astype(np.float32)))
     taken = torch.zeros(
         theta.shape[1], dtype=torch.int64
     )  # number of steps that do not reach class k
@@ -101,8 +101,11 @@ def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -
         dice(predicted[c, c], predicted[c].sum(0), np.full(len(STEPS), labelled[c]))
         for c in range(1, classes)
     ]
-    stacked = np.stack(scores)
-    known = ~np.isnan(stacked)
-    sums = np.where(known, stacked, 0).sum(0)
-    empty = np.full(len(STEPS), np.nan)
+    return _mean(np.stack(scores))
+
+
+def _mean(values: NDArray[Any]) -> NDArray[Any]:
+    """Mean over the first axis of what is known, as evaluation takes it; NaN where nothing is."""
+    known = ~np.isnan(values)
+    sums, empty = np.where(known, values, 0).sum(0), np.full(values.shape[1:], np.nan)
     return np.asarray(np.divide(sums, known.sum(0), out=empty, where=known.any(0)))

@@ -35,6 +35,8 @@ class Features:
         network: Any = student.network
         if not isinstance(network, UNet) or recipe.augment or recipe.device != "cpu":
             return None
+        if not samples.whole:
+            return None
         if any(p.requires_grad for p in network.encoder.parameters()):
             return None
         network.eval()

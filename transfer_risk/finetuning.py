@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,14 +15,14 @@ import numpy as np
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.evaluation import Measure, measures, segmented
 from transfer_risk.fitting import Progress, State, fit
-from transfer_risk.heads import LoadReport
+from transfer_risk.heads import LoadReport, refuse_stored
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runs import Stage
 from transfer_risk.tasks import Case, Source, Task
-from transfer_risk.training import begin, finish
-from transfer_risk.volumes import write
+from transfer_risk.training import Start, begin, finish
+from transfer_risk.volumes import read, write
 
 
 def finetune(
@@ -55,73 +56,116 @@ def finetune(
 
     Raises:
         ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
-            or `out` holds another run (the difference is named).
+            the result could not be saved, a test case cannot be read, or `out` holds another run (the difference is
+            named); nothing is written then.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
-    folder = None if out is None else RunFolder.of(out, source, task, options, resume=resume)
-    if folder is not None and folder.finished:
-        return load_source(folder.path)
-    times = {"start": time.time()}
-    start = begin(source, task, options, tell=tell)
-    if report:
-        report(start.report)
-    saved = folder.read_state() if folder else None
-    if saved:
-        start.state.restore(saved)
-
-    def save(state: State) -> None:
-        assert folder is not None
-        folder.write_state(state.export())
-        folder.write_log(state.log)
-
-    fit(
-        start.state,
-        start.student,
-        start.samples,
-        options,
-        save=save if folder else None,
-        progress=progress,
-    )
-    times["trained"] = time.time()
-    if folder is not None:
-        save(start.state)
-    student = finish(start, task, options, tell=tell)
-    if folder is None:
-        return student
+    refuse_stored(source)
+    if out is None:
+        start = begin(source, task, options, tell=tell)
+        return _trained(start, task, options, None, progress=progress, tell=tell, report=report)
+    folder = RunFolder.of(out, source, task, options, resume=resume)
+    if folder.finished:
+        return load_source(folder.path / "model", trust=True)  # its network was built a moment ago
+    clock = [time.time()]
+    _check_tests(task)
+    start = begin(source, task, options, check=_check_saving, tell=tell)
+    folder.begin()
+    student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
+    clock.append(time.time())
     save_source(student, folder.path / "model")
     stages: dict[Stage, Source] = {"after": student}
     if options.init == "source":
         stages = {"before": source, "after": student}
-    rows = {stage: _evaluate(folder.path, stage, s, task, tell) for stage, s in stages.items()}
-    folder.write_metrics(rows)
-    _, failed = write_stages(
-        {folder.path / "maps" / stage: s for stage, s in stages.items()},
-        task,
-        base=options.base,
-        progress=tell,
-    )
-    if failed:
-        raise ValueError("; ".join(failed.values()))
-    times["finished"] = time.time()
-    folder.write_manifest(
-        {
-            "finished": True,
-            "command": list(command),
-            "cases": {
-                "train": [c.id for c in start.training],
-                "validation": [c.id for c in start.validation],
-                "test": [c.id for c in task.split("test")],
-            },
-            "head": "kept" if start.kept_head else "new",
-            "seconds": {
-                "training": round(times["trained"] - times["start"], 2),
-                "evaluation": round(times["finished"] - times["trained"], 2),
-            },
-        }
-    )
+    _measure(folder, stages, task, options, tell)
+    clock.append(time.time())
+    folder.write_manifest(_record(start, task, command, clock))
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))
+
+
+def _trained(
+    start: Start,
+    task: Task,
+    recipe: Recipe,
+    folder: RunFolder | None,
+    *,
+    progress: Progress | None,
+    tell: Callable[[str], None] | None,
+    report: Callable[[LoadReport], None] | None,
+) -> Source:
+    """The student after its last step, from the newest state in the folder where there is one."""
+    if report:
+        report(start.report)
+    if folder and (saved := folder.read_state()):
+        start.state.restore(saved)
+
+    def save(state: State) -> None:
+        if folder:
+            folder.write_state(state.export())
+            folder.write_log(state.log)
+
+    fit(start.state, start.student, start.samples, recipe, save=save, progress=progress)
+    if folder:
+        folder.write_log(start.state.log)
+    return finish(start, task, recipe, tell=tell)
+
+
+def _check_tests(task: Task) -> None:
+    """Raise ValueError, before anything is trained, where a test case cannot be read."""
+    for case in task.split("test"):
+        read(case, task, every_slice=True)
+
+
+def _check_saving(student: Source) -> None:
+    """Raise ValueError, before anything is trained, where the student could not be saved and loaded again."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_source(student, folder)
+        try:
+            load_source(folder, trust=True)  # what is loaded was loaded before
+        except ValueError as error:
+            raise ValueError(
+                f"source {student.name}: could not be loaded again after training ({error}); look at [network] of the "
+                "source that it starts from"
+            ) from None
+
+
+def _measure(
+    folder: RunFolder,
+    stages: dict[Stage, Source],
+    task: Task,
+    recipe: Recipe,
+    tell: Callable[[str], None] | None,
+) -> None:
+    """Write metrics, predictions and maps of the test cases at each stage."""
+    rows = {stage: _evaluate(folder.path, stage, s, task, tell) for stage, s in stages.items()}
+    folder.write_metrics(rows)
+    maps = {folder.path / "maps" / stage: s for stage, s in stages.items()}
+    _, failed = write_stages(maps, task, base=recipe.base, progress=tell)
+    if failed:
+        raise ValueError("; ".join(failed.values()))
+
+
+def _record(
+    start: Start, task: Task, command: Sequence[str], clock: Sequence[float]
+) -> dict[str, object]:
+    """What the manifest of a finished run says of it."""
+    began, trained, finished = clock
+    return {
+        "finished": True,
+        "command": list(command),
+        "cases": {
+            "train": [c.id for c in start.training],
+            "validation": [c.id for c in start.validation],
+            "test": [c.id for c in task.split("test")],
+        },
+        "head": "kept" if start.kept_head else "new",
+        "seconds": {
+            "training": round(trained - began, 2),
+            "evaluation": round(finished - trained, 2),
+        },
+    }
 
 
 def _evaluate(

@@ -21,6 +21,8 @@ from transfer_risk.samples import Batch, Samples
 from transfer_risk.tasks import Source
 
 Progress = Callable[[int, float], None]
+DIVIDED = ("risk-map", "class-mean")
+"""Methods whose loss is divided by the foreground."""
 FAINT = 1e-3
 """Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
 
@@ -50,7 +52,7 @@ class State:
         Raises:
             ValueError: if nothing can be trained.
         """
-        trained = [p for p in network.parameters() if p.requires_grad]
+        trained = [p for p in network.to(recipe.device).parameters() if p.requires_grad]
         if not trained:
             raise ValueError("nothing is trainable; look at --freeze and at the network")
         optimiser: torch.optim.Optimizer
@@ -114,12 +116,15 @@ def fit(
         progress: Called with iteration and loss.
 
     Raises:
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if the loss, or a weight that would be saved, is no longer finite.
     """
-    network = student.network.to(recipe.device)
+    network = student.network
+    if state.iteration >= recipe.iterations:
+        network.eval().to("cpu")
+        return
     features = features or Features.of(student, samples, recipe)
-    precise = recipe.precision == "fp32"
-    faint = False
+    kind, precise = recipe.device.partition(":")[0], recipe.precision == "fp32"
+    faint, divided = False, recipe.method in DIVIDED and recipe.divisor != "pixels"
     while state.iteration < recipe.iterations:
         start = time.perf_counter()
         step = state.iteration + 1
@@ -128,32 +133,40 @@ def fit(
         training_mode(network)
         batch = moved(_augmented(samples.draw(recipe.batch, rng), rng, recipe), recipe.device)
         state.optimiser.zero_grad(set_to_none=True)
-        with nullcontext() if precise else torch.autocast(recipe.device, torch.bfloat16):
+        with nullcontext() if precise else torch.autocast(kind, torch.bfloat16):
             logits = features.logits(batch) if features else student.logits(batch.images)
         loss = state.objective.loss(logits.float(), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
         if not np.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at iteration {step}; try a lower lr than {recipe.lr:g}, min_foreground above "
-                f"{recipe.min_foreground:g} or another method than {recipe.method}"
-            )
+            raise _diverged(f"the loss is {value}", step, recipe)
         state.optimiser.step()
         rate = float(state.schedule.get_last_lr()[0])
         state.schedule.step()
         share = _foreground(batch.labels)
-        if share < FAINT and not faint:
+        if not faint and divided and recipe.min_foreground < share < FAINT:
             faint = True
             warnings.warn(
-                f"foreground is {share:.1e} of the valid pixels in a batch; min_foreground keeps its weight in bounds",
+                f"foreground is {share:.1e} of the valid pixels in a batch, which divide its loss; --min-foreground "
+                f"{FAINT:g} would keep the weight of such batches in bounds",
                 stacklevel=2,
             )
         state.log.append((step, value, rate, share, time.perf_counter() - start))
         if progress:
             progress(step, value)
-        if save and step % recipe.checkpoint == 0 and step < recipe.iterations:
+        due = step == recipe.iterations or step % recipe.checkpoint == 0
+        if due and not all(bool(p.isfinite().all()) for p in network.parameters()):
+            raise _diverged("a weight is not finite", step, recipe)
+        if save and due:
             save(state)
-    network.eval()
+    network.eval().to("cpu")
+
+
+def _diverged(what: str, step: int, recipe: Recipe) -> FloatingPointError:
+    return FloatingPointError(
+        f"{what} at iteration {step}; try a lower lr than {recipe.lr:g}, min_foreground above {recipe.min_foreground:g} "
+        f"or another method than {recipe.method}"
+    )
 
 
 def moved(batch: Batch, device: str) -> Batch:

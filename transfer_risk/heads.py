@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from transfer_risk.tasks import Source
 
 Layer = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+
+OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
+"""Arguments by which classes of networks call their number of outputs."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,24 @@ class LoadReport:
         return "\n".join(f"{name:<10} {text}" for name, text in lines)
 
 
-def adapted_network(
+def refuse_stored(source: Source) -> None:
+    """Raise ValueError for a source without a network."""
+    if source.stored is not None:
+        raise ValueError(
+            f"source {source.name} is nothing but saved probabilities; only a network can be fine-tuned"
+        )
+
+
+def adapted_source(
     source: Source, num_classes: int, *, head: str, scratch: bool, seed: int
-) -> tuple[nn.Module, bool]:
-    """A copy of the source's network with `num_classes` outputs, and whether its head is the source's own.
+) -> tuple[Source, bool]:
+    """The source with a copy of its network that has `num_classes` outputs, and whether its head was kept.
+
+    A head that is not kept gives logits for softmax. Where the source's table of arguments says how many outputs the
+    network has, it is built again with the new number; else its last layer is replaced.
 
     Args:
-        source: Its network is not changed.
+        source: Not changed.
         num_classes: Of the target.
         head: `keep`, `new`, `auto` (keep where the numbers of classes are equal), or `probe` (new; fitted later).
         scratch: Forget every weight.
@@ -67,30 +82,27 @@ def adapted_network(
     Raises:
         ValueError: if the head cannot be kept or replaced, or the weights cannot be forgotten.
     """
-    if source.stored is not None:
-        raise ValueError(
-            f"source {source.name} is nothing but saved probabilities; only a network can be fine-tuned"
-        )
+    refuse_stored(source)
     same = len(source.classes) == num_classes
     if head == "keep" and not same:
         raise ValueError(
             f"head keep needs as many classes as source {source.name} has ({len(source.classes)}); the task has "
             f"{num_classes}. Use --head new"
         )
-    network = copy.deepcopy(source.network)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
     kept = head == "keep" or (head == "auto" and same)
+    result = replace(source, network=copy.deepcopy(source.network))
     torch.manual_seed(seed)
     if not kept:
-        _replace_head(network, source, num_classes)
+        result = _rebuilt(source, num_classes) or _with_new_layer(result, num_classes)
+    for parameter in result.network.parameters():
+        parameter.requires_grad_(True)
     if scratch:
-        _forget(network, source.name)
-    return network, kept and not scratch
+        _forget(result.network, source.name)
+    return result, kept
 
 
 def freeze(network: nn.Module, pattern: str) -> None:
-    """Freeze the parameters that the expression matches (empty: none).
+    """Freeze the parameters that the expression matches (empty: none); a shared one if any of its names matches.
 
     Raises:
         ValueError: if nothing, or everything, would be frozen.
@@ -98,16 +110,17 @@ def freeze(network: nn.Module, pattern: str) -> None:
     if not pattern:
         return
     expression = re.compile(pattern)
-    names = [name for name, _ in network.named_parameters()]
-    frozen = [name for name in names if expression.search(name)]
-    if not frozen:
+    everything = list(network.named_parameters(remove_duplicate=False))
+    chosen = {id(p) for name, p in everything if expression.search(name)}
+    if not chosen:
+        names = tuple(name for name, _ in everything)
         raise ValueError(
-            f"freeze {pattern!r} matches no parameter; the network's parts are {_parts(tuple(names))}"
+            f"freeze {pattern!r} matches no parameter; the network's parts are {_parts(names)}"
         )
-    if len(frozen) == len(names):
+    if len(chosen) == len({id(p) for _, p in everything}):
         raise ValueError(f"freeze {pattern!r} matches every parameter; nothing would be trained")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) not in chosen)
 
 
 def training_mode(network: nn.Module) -> None:
@@ -161,7 +174,7 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
     network.eval()
     try:
         with torch.no_grad():
-            network(torch.zeros(1, len(source.channels), *shape))
+            replace(source, network=network).logits(torch.zeros(1, len(source.channels), *shape))
     finally:
         network.train(was)
         for hook in hooks:
@@ -176,25 +189,62 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
     return order[-1]
 
 
-def _replace_head(network: nn.Module, source: Source, num_classes: int) -> None:
-    members = getattr(network, "folds", ())
+def _rebuilt(source: Source, num_classes: int) -> Source | None:
+    """The source's network built again with another number of outputs, equal tensors copied; None where unknown how."""
+    build, table = type(source.network), source.architecture
+    target = str(table.get("target", "")).replace(":", ".").rpartition(".")[2]
+    if "arguments" not in table or target.lower() != build.__name__.lower():
+        return None
+    parameters = inspect.signature(build).parameters
+    name = next((n for n in OUTPUTS if n in parameters), None)
+    if name is None or table["arguments"].get(name, parameters[name].default) == num_classes:
+        return None
+    arguments = {**table["arguments"], name: num_classes}
+    network = build(**arguments)
+    old, new = source.network.state_dict(), network.state_dict()
+    same = {n: t for n, t in old.items() if n in new and t.shape == new[n].shape}
+    network.load_state_dict(same, strict=False)
+    architecture = {**table, "arguments": arguments}
+    return _softmax(replace(source, network=network.eval(), architecture=architecture), num_classes)
+
+
+def _with_new_layer(source: Source, num_classes: int) -> Source:
+    """The source with a new last layer in its network, which is changed.
+
+    Raises:
+        ValueError: if the network does not work with it.
+    """
+    members = getattr(source.network, "folds", ())
     if len(members) > 1:
         raise ValueError(
             f"source {source.name} is the mean of {len(members)} networks, which get no new head together; fine-tune one "
             "of them: give its fold folder"
         )
-    name = head_name(network, source)
+    name = head_name(source.network, source)
     parent, _, last = name.rpartition(".")
-    old = network.get_submodule(name)
+    old: Any = source.network.get_submodule(name)
     bias = old.bias is not None
     new: nn.Module
     if isinstance(old, nn.Linear):
         new = nn.Linear(old.in_features, num_classes, bias=bias)
     else:
-        layer: Any = old
-        options = {k: getattr(layer, k) for k in ("kernel_size", "stride", "padding", "dilation")}
-        new = type(layer)(layer.in_channels, num_classes, bias=bias, **options)
-    setattr(network.get_submodule(parent), last, new)
+        options = {k: getattr(old, k) for k in ("kernel_size", "stride", "padding", "dilation")}
+        new = type(old)(old.in_channels, num_classes, bias=bias, **options)
+    setattr(source.network.get_submodule(parent), last, new)
+    result = _softmax(source, num_classes)
+    try:
+        head_name(result.network, result)
+    except ValueError as error:
+        raise ValueError(
+            f"source {source.name}: with a new last layer {name} for {num_classes} classes its network does not work "
+            f"({error}); describe it by [network] target and arguments in its source.toml, so that it can be built again"
+        ) from None
+    return result
+
+
+def _softmax(source: Source, num_classes: int) -> Source:
+    """The source as one of so many nameless classes by softmax."""
+    return replace(source, classes=tuple(map(str, range(num_classes))), activation="softmax")
 
 
 def _forget(network: nn.Module, name: str) -> None:

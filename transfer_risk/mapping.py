@@ -106,7 +106,9 @@ def write_stages(
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
             failed |= predictions.failed
-        span = reduce(or_, (s for (_, case_id), s in spans.items() if case_id not in failed))
+        if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
+            raise ValueError("; ".join(failed.values()))
+        span = reduce(or_, common)
         paths: list[Path] = []
         for number, (folder, source) in enumerate(stages.items()):
             for case in (c for c in used if c.id not in failed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from transfer_risk.losses import (
 from transfer_risk.recipes import Recipe
 from transfer_risk.riskmap import RiskMap, Span, class_means
 from transfer_risk.samples import Batch, Samples
+from transfer_risk.scales import percentile
 
 GAMMA = 1 / 3
 """Exponent of `eep-risk`: weight EEP(y)^-gamma."""
@@ -55,8 +56,7 @@ class Objective:
         if samples.transferability:
             spans = samples.spans(recipe.extent, recipe.clip)
             if recipe.method == "trs-map" and recipe.exponential:
-                values = np.concatenate([t[~np.isnan(t)] for t in samples.transferability])
-                least = float(np.percentile(values, 1))
+                least = percentile(samples.transferability, 1)
         weights = inverse_frequency(samples.class_counts(num_classes))
         return cls(recipe, weights, spans, least, torch.zeros(2, num_classes, dtype=torch.float64))
 
@@ -67,7 +67,8 @@ class Objective:
             return valid.float()
         if method in ("class-weight", "adaptive-risk"):
             table = self.class_weights if method == "class-weight" else self.class_risks()
-            return torch.where(valid, table.float()[batch.labels.clamp(min=0)], 0.0)
+            chosen = table.float().to(batch.labels.device)[batch.labels.clamp(min=0)]
+            return torch.where(valid, chosen, 0.0)
         risk_map = self._risk_map(batch)
         if method == "risk-map":
             return risk_map.risk
@@ -138,8 +139,7 @@ class Objective:
 def mean_weights(objective: Objective, samples: Samples, num_classes: int) -> Tensor:
     """Mean weight of each class over the training pixels (Y,); NaN for an absent class."""
     sums, counts = (np.zeros(num_classes) for _ in range(2))
-    for place in range(len(samples)):
-        batch: Any = samples.batch(np.array([place]))
+    for batch in samples.covering():
         valid = (batch.labels >= 0).numpy()
         labels = batch.labels.numpy()[valid]
         sums += np.bincount(labels, objective.weights(batch).numpy()[valid], num_classes)

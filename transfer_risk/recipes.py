@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -106,6 +107,8 @@ class Recipe:
         Raises:
             ValueError: naming the option, what it must be and what it was.
         """
+        for option in fields(self):
+            _check_kind(option.name, getattr(self, option.name), type(option.default))
         for name, allowed in CHOICES.items():
             if (word := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {word!r}")
@@ -142,6 +145,16 @@ class Recipe:
                 f"unknown option {', '.join(unknown)}; a recipe has {', '.join(sorted(known))}"
             )
         return cls(**table)
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    """Raise ValueError where an option has another type than its default; whole numbers count as numbers."""
+    right = isinstance(value, (int, float) if kind is float else kind)
+    if not right or (isinstance(value, bool) and kind is not bool):
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+        raise ValueError(f"{name} must be {words[kind]}; got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value}")
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import io
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,15 @@ class RunFolder:
     def of(
         cls, path: str | Path, source: Source, task: Task, recipe: Recipe, *, resume: bool = False
     ) -> RunFolder:
-        """A new folder, or one that was begun with the same configuration and inputs.
+        """A new folder, of which nothing is written yet, or one that was begun with the same configuration and inputs.
 
         Raises:
             ValueError: if task or source are no files, the folder holds something else, another configuration (the first
                 difference is named) or changed inputs, or `resume` finds nothing to go on with.
         """
         folder = Path(path)
+        if resume and not (folder / "config.toml").is_file():
+            raise ValueError(f"{folder}: has no config.toml; there is nothing to resume")
         for name, kind in ((task.path, "task"), (source.path, "source")):
             if not name:
                 raise ValueError(
@@ -65,16 +68,13 @@ class RunFolder:
             **asdict(recipe),
         }
         result = cls(folder, config, _hashes(source, task))
-        result._check(resume)
+        result._check()
         return result
 
-    def _check(self, resume: bool) -> None:
-        if not (self.path / "config.toml").is_file():
-            if resume:
-                raise ValueError(f"{self.path}: has no config.toml; there is nothing to resume")
-            if self.path.exists() and {p.name for p in self.path.iterdir()} - {"manifest.json"}:
+    def _check(self) -> None:
+        if not self.begun:
+            if any(p.name != "manifest.json" and not _stale(p) for p in self.path.glob("*")):
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
-            self._begin()
             return
         old = read_toml(self.path / "config.toml")
         for key in dict.fromkeys((*old, *self.config)):
@@ -83,28 +83,41 @@ class RunFolder:
                     f"{self.path}: is a run with {key} = {old.get(key)!r}, not {self.config.get(key)!r}; choose another "
                     "--out, or the same options to resume it"
                 )
-        for name, digest in self.manifest()["inputs"].items():
-            if self.inputs.get(name) != digest:
+        inputs = self.manifest()["inputs"]
+        for name in dict.fromkeys((*inputs, *self.inputs)):
+            if self.inputs.get(name) != inputs.get(name):
                 raise ValueError(
                     f"{self.path}: {name} has changed since the run began; choose another --out"
                 )
-        for stale in (self.path / "checkpoint").glob(".*"):
-            stale.unlink()  # what a kill left of a state that was being written
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Write manifest and configuration if there are none, and remove what a kill left half-written."""
         import tomli_w
 
-        self.write_manifest({"finished": False})
-        write_text(self.path / "config.toml", tomli_w.dumps(self.config))
+        for path in self.path.rglob(".*"):
+            if _stale(path):
+                path.unlink()
+        if not self.begun:
+            self.write_manifest({"finished": False})
+            write_text(self.path / "config.toml", tomli_w.dumps(self.config))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run in the folder; config.toml is written after manifest.json."""
+        return (self.path / "config.toml").is_file()
 
     @property
     def finished(self) -> bool:
         """Whether everything is there."""
-        return bool(self.manifest()["finished"])
+        return self.begun and bool(self.manifest()["finished"])
 
     def manifest(self) -> dict[str, Any]:
         """Content of manifest.json."""
-        content: dict[str, Any] = json.loads((self.path / "manifest.json").read_text("utf-8"))
+        path = self.path / "manifest.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(f"{path}: is no manifest ({error}); choose another --out") from None
         return content
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:
@@ -125,8 +138,10 @@ class RunFolder:
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace the resumable state."""
+        content = io.BytesIO()  # torch's own writer answers a full disk with an internal error
+        torch.save(dict(state), content)
         with written(self.path / "checkpoint" / "state.pt") as temporary:
-            torch.save(dict(state), temporary)
+            Path(temporary).write_bytes(content.getbuffer())
 
     def read_state(self) -> dict[str, Any] | None:
         """The newest resumable state; None where there is none."""
@@ -151,6 +166,11 @@ class RunFolder:
         write_text(self.path / "metrics.csv", _csv(METRICS, cells))
 
 
+def _stale(path: Path) -> bool:
+    """Whether it is a temporary file of `written` that a kill left."""
+    return bool(re.fullmatch(r"\.\w{8}(\.\w+)+", path.name)) and path.is_file()
+
+
 def _cell(value: float) -> str:
     return "" if value != value else f"{value:.6g}"
 
@@ -168,16 +188,29 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _hashes(source: Source, task: Task) -> dict[str, str]:
-    """SHA-256 by name of everything that goes in: the task file, the source's files, each case's images and label."""
-    place = Path(source.path)
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
-    found = {f"source/{p.name}": p for p in files} | {"task": Path(task.path)}
+    """SHA-256 by name of everything that goes in: the task file, the source, each case's images and label."""
+    found = {"task": Path(task.path)}
     for case in task.cases:
         for number, image in enumerate(case.images):
             found[f"{case.id}/image {number}"] = Path(image.partition("#")[0])
         if case.label:
             found[f"{case.id}/label"] = Path(case.label)
-    return {name: _digest(path) for name, path in found.items()}
+    return _source_hashes(source) | {name: _digest(path) for name, path in found.items()}
+
+
+def _source_hashes(source: Source) -> dict[str, str]:
+    """SHA-256 of a source as it was loaded, wherever its files lie: its weights, and what else is known of it."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(source.network.state_dict().items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    left = ("name", "network", "prepare", "stored", "path", "notes", "trained", "licence")
+    known = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in left}
+    described = hashlib.sha256(repr(sorted(known.items())).encode())
+    return {
+        "source/weights": weights.hexdigest(),
+        "source/description": described.hexdigest(),
+    }
 
 
 def _digest(path: Path) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from operator import add
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from transfer_risk.passes import read_for
 from transfer_risk.prediction import BATCH, pad_to, predict_images, prepare
 from transfer_risk.riskmap import Span
+from transfer_risk.scales import common_span
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
 
@@ -52,7 +54,7 @@ class Samples:
         labels: (N_c, *S) int16 for each case.
         transferability: (N_c, *S) float32 for each case; empty without a map.
         ids: Of the cases.
-        patch: Size of the patches that are drawn in 3D; in 2D the common size of the slices.
+        patch: What the network sees at once: the source's size, or the size of the largest sample.
         joint: Of source and labels on the training voxels; None without a map.
     """
 
@@ -77,38 +79,55 @@ class Samples:
         counts = [np.bincount(a[a >= 0].ravel(), minlength=classes) for a in self.labels]
         return torch.from_numpy(np.sum(counts, axis=0).astype(np.float64))
 
+    @property
+    def whole(self) -> bool:
+        """Whether each sample is seen at once, none in patches."""
+        return all(tuple(a.shape[1:]) == self.patch for a in self.labels)
+
     def spans(self, extent: str, clip: float) -> Span | None:
         """Span of each sample's transferability, (N,) or (); None where it depends on the patch that is drawn."""
-        if extent == "image" and len(self.patch) == 3:
+        if extent == "image" and not self.whole:
             return None
-        parts = [torch.from_numpy(np.array(t)) for t in self.transferability]
-        if extent == "image":
-            own = [Span.of(t, per_image=True, clip=clip) for t in parts]
-            return Span(torch.cat([s.low for s in own]), torch.cat([s.high for s in own]))
         if extent == "set":
-            return Span.of(torch.cat([t.flatten() for t in parts])[None], clip=clip)
-        cases = [Span.of(t, clip=clip) for t in parts]
-        owners = torch.from_numpy(self.owners)
-        low, high = (torch.stack([getattr(s, end) for s in cases]) for end in ("low", "high"))
-        return Span(low[owners], high[owners])
+            return common_span(self.transferability, clip=clip)
+        own = []
+        for values in self.transferability:  # one case in memory
+            case = torch.from_numpy(np.array(values))
+            span = Span.of(case, per_image=extent == "image", clip=clip)
+            own.append([end.expand(len(case)) for end in (span.low, span.high)])
+        return Span(*(torch.cat(ends) for ends in zip(*own, strict=True)))
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
-        """A random batch: slices without repetition where there are enough, or 3D patches.
+        """A random batch without repetition where there are enough; a patch each where samples are larger.
 
-        Every other patch is centred on a foreground voxel of its volume.
+        Every other patch is centred on a foreground voxel of its sample.
         """
         chosen = np.sort(rng.choice(len(self), size, replace=len(self) < size))
         return self.batch(chosen, rng)
 
     def batch(self, places: Array, rng: np.random.Generator | None = None) -> Batch:
-        """The samples at some places; in 3D a patch of each, at random with `rng`, else the middle."""
+        """The samples at some places; of larger ones a patch each, at random with `rng`, else the middle."""
+        windows = [
+            self._window(self._labels(place), rng, foreground=number % 2 == 0)
+            for number, place in enumerate(places)
+        ]
+        return self._stacked(places, windows)
+
+    def covering(self) -> Iterator[Batch]:
+        """Batches of one patch each that together cover all samples; pixels where two overlap come twice."""
+        for place in range(len(self)):
+            starts = [
+                sorted({min(start, n - p) for start in range(0, n, p)})
+                for n, p in zip(self._labels(place).shape, self.patch, strict=True)
+            ]
+            for corner in product(*starts):
+                yield self._stacked(np.array([place]), [self._at(corner)])
+
+    def _stacked(self, places: Array, windows: Sequence[tuple[slice, ...]]) -> Batch:
         owners = self.owners
-        first = np.concatenate([[0], np.cumsum([len(a) for a in self.labels])])
         images, labels, maps = [], [], []
-        for number, place in enumerate(places):
-            case = int(owners[place])
-            row = int(place - first[case])
-            window = self._window(self.labels[case][row], rng, foreground=number % 2 == 0)
+        for place, window in zip(places, windows, strict=True):
+            case, row = self._row(place)
             images.append(self.images[case][row][(slice(None), *window)])
             labels.append(self.labels[case][row][window])
             if self.transferability:
@@ -122,12 +141,25 @@ class Samples:
             torch.from_numpy(np.asarray(places)),
         )
 
+    def _row(self, place: int) -> tuple[int, int]:
+        """Number of the case, and of the sample within it."""
+        first = np.cumsum([0, *(len(a) for a in self.labels)])
+        case = int(np.searchsorted(first, place, side="right")) - 1
+        return case, int(place - first[case])
+
+    def _labels(self, place: int) -> Array:
+        case, row = self._row(place)
+        return np.asarray(self.labels[case][row])
+
+    def _at(self, corner: Sequence[int]) -> tuple[slice, ...]:
+        return tuple(slice(s, s + p) for s, p in zip(corner, self.patch, strict=True))
+
     def _window(
         self, labels: Array, rng: np.random.Generator | None, *, foreground: bool
     ) -> tuple[slice, ...]:
         room = [n - p for n, p in zip(labels.shape, self.patch, strict=True)]
         if not any(room):
-            return tuple(slice(0, p) for p in self.patch)
+            return self._at([0] * len(room))
         if rng is None:
             start = [r // 2 for r in room]
         else:
@@ -139,7 +171,7 @@ class Samples:
                     min(max(int(c) - p // 2, 0), r)
                     for c, p, r in zip(centre, self.patch, room, strict=True)
                 ]
-        return tuple(slice(s, s + p) for s, p in zip(start, self.patch, strict=True))
+        return self._at(start)
 
 
 def collect(
@@ -210,7 +242,7 @@ def _equal_sizes(
     ids: tuple[str, ...],
     joint: Joint | None,
 ) -> Samples:
-    """Everything padded, in 2D also cropped about the middle, to one size."""
+    """Everything padded to what the network sees at once; what is larger stays so, for patches."""
     full = [k for k, a in enumerate(labels) if len(a)]
     size = source.preprocessing.size or tuple(
         max(labels[k].shape[axis] for k in full) for axis in range(1, labels[full[0]].ndim)
@@ -218,39 +250,43 @@ def _equal_sizes(
     air = [
         float(images[k].min()) if source.preprocessing.normalise == "zscore" else 0.0 for k in full
     ]
-    exact = len(size) == 2
     return Samples(
-        tuple(_fitted(images[k], size, v, exact) for k, v in zip(full, air, strict=True)),
-        tuple(_fitted(labels[k], size, -1, exact) for k in full),
-        tuple(_fitted(m, size, np.nan, exact) for m in maps),
+        tuple(_padded(images[k], size, v) for k, v in zip(full, air, strict=True)),
+        tuple(_padded(labels[k], size, -1) for k in full),
+        tuple(_padded(m, size, np.nan) for m in maps),
         tuple(ids[k] for k in full),
         tuple(size),
         joint,
     )
 
 
-def _fitted(data: Array, size: Sequence[int], value: float, exact: bool) -> Array:
-    """Data (N, ..., *S) padded with `value` to at least the size; cropped to it where `exact`."""
+def _padded(data: Array, size: Sequence[int], value: float) -> Array:
+    """Data (N, ..., *S) padded with `value` to at least the size."""
     shape = data.shape[-len(size) :]
-    if tuple(shape) == tuple(size) or (
-        not exact and all(n >= s for n, s in zip(shape, size, strict=True))
-    ):
+    if all(n >= s for n, s in zip(shape, size, strict=True)):
         return data
     flat = torch.from_numpy(np.array(data)).reshape(len(data), -1, *shape)
     padded, _ = pad_to(flat.float(), size, value=value)
-    if exact:
-        start = [(n - s) // 2 for n, s in zip(padded.shape[2:], size, strict=True)]
-        crop = tuple(slice(b, b + s) for b, s in zip(start, size, strict=True))
-        padded = padded[(slice(None), slice(None), *crop)]
     result = padded.reshape(*data.shape[: -len(size)], *padded.shape[2:])
     return _stored(result.numpy().astype(data.dtype))
 
 
 def _stored(data: Array) -> Array:
-    """The same array in an unnamed temporary file, paged in when it is read."""
+    """The same array in an unnamed temporary file, paged in when it is read.
+
+    Raises:
+        OSError: naming the folder of temporary files, if it is full.
+    """
     if not data.size:
         return data
     with tempfile.TemporaryFile() as file:
-        file.write(np.ascontiguousarray(data).tobytes())
-        file.flush()
+        try:
+            file.write(np.ascontiguousarray(data).tobytes())
+            file.flush()
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{tempfile.gettempdir()}: the training data could not be kept there ({error.strerror or error}); set "
+                "TMPDIR to a folder with more space",
+            ) from error
         return np.memmap(file, data.dtype, "r", shape=data.shape)

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 import torch
 
 from transfer_risk.decisions import adjusted, tuned
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.fitting import Progress, State, fit
-from transfer_risk.heads import LoadReport, adapted_network, freeze, load_report
+from transfer_risk.heads import LoadReport, adapted_source, freeze, load_report, refuse_stored
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.passes import Predictions
+from transfer_risk.prediction import channel_order
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples, collect
+from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
-from transfer_risk.volumes import read
 
 Tell = Callable[[str], None]
 
@@ -49,54 +49,99 @@ class Start:
     kept_head: bool
 
 
-def begin(source: Source, task: Task, recipe: Recipe, *, tell: Tell | None = None) -> Start:
+def begin(
+    source: Source,
+    task: Task,
+    recipe: Recipe,
+    *,
+    check: Callable[[Source], None] | None = None,
+    tell: Tell | None = None,
+) -> Start:
     """Everything that a fine-tuning needs, made from seed and options alone.
 
+    Args:
+        source: Not changed.
+        task: Target.
+        recipe: Options.
+        check: Called with the student before the training cases are prepared, to refuse it.
+        tell: Called with what is under way.
+
     Raises:
-        ValueError: if head, channels or freezing do not fit, nothing is trainable, or the training cases have no
+        ValueError: if head, channels, device or freezing do not fit, nothing is trainable, or the training cases have no
             foreground.
     """
+    student, kept = untrained(source, task, recipe)
+    if check:
+        check(student)
     training, validation = few_shot(task, recipe)
-    scratch = recipe.init == "random"
+    student = replace(student, trained=_record(source, task, training, recipe))
     classes = len(task.classes)
-    network, kept = adapted_network(
-        source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
-    )
-    if not scratch and recipe.freeze != "none":
-        own = recipe.freeze == "encoder"
-        freeze(network, encoder_pattern(network, source.encoder) if own else recipe.freeze)
-    named = set(source.channels) <= set(task.channels)
-    student = replace(
-        source,
-        name=f"{task.name}-{recipe.method}",
-        network=network,
-        classes=task.classes,
-        channels=source.channels if named or source.missing_channels else task.channels,
-        labels={name: values[0] for name, values in task.labels.items()},
-        activation=source.activation if kept or scratch else "softmax",
-        decision=Decision(),
-        trained=_record(source, task, training, recipe),
-        path="",
-    )
     samples = collect(source, training, task, mapped=recipe.method in MAPPED, progress=tell)
     if not float(samples.class_counts(classes)[1:].sum()):
         raise ValueError(
-            f"task {task.name}: no foreground in the training slices; look at [labels] and [slices]"
+            f"task {task.name}: no foreground in the training slices; look at [labels] and [slices], or take more than "
+            "these slices"
         )
     objective = Objective.of(recipe, samples, classes)
-    report = load_report(source, network, scratch=scratch)
+    report = load_report(source, student.network, scratch=recipe.init == "random")
     if recipe.head == "probe":
         if tell:
             tell("fitting the probe head")
         probe_head(student, samples, objective, seed=recipe.seed)
-    state = State.of(network, objective, recipe)
+    state = State.of(student.network, objective, recipe)
     return Start(student, samples, state, report, training, validation, kept)
+
+
+def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]:
+    """The student before training, frozen where it will be, and whether its head is the source's own; no pixel is read.
+
+    Raises:
+        ValueError: if head, channels, device or freezing do not fit, or nothing is trainable.
+    """
+    refuse_stored(source)
+    channel_order(source, task.channels)
+    _check_device(recipe.device)
+    scratch, classes = recipe.init == "random", len(task.classes)
+    student, kept = adapted_source(
+        source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
+    )
+    network = student.network
+    if not any(True for _ in network.parameters()):
+        raise ValueError(
+            f"nothing is trainable: the network of source {source.name} has no parameters"
+        )
+    if not scratch and recipe.freeze != "none":
+        own = recipe.freeze == "encoder"
+        freeze(network, encoder_pattern(network, source.encoder) if own else recipe.freeze)
+    by_position = not set(source.channels) & set(task.channels)
+    renamed = by_position and len(source.channels) == len(task.channels)
+    student = replace(
+        student,
+        name=f"{task.name}-{recipe.method}",
+        classes=task.classes,
+        channels=task.channels if renamed else source.channels,
+        labels={name: values[0] for name, values in task.labels.items()},
+        decision=Decision(),
+        path="",
+    )
+    return student, kept and not scratch
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch has here; got {device!r} ({reason})"
+        ) from None
 
 
 def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None) -> Source:
     """The trained student with its decision: argmax, adjusted to the weights, or tuned on validation cases.
 
-    Without validation cases `tuned` takes the training cases; `trained["decision"]` says which.
+    Without validation cases `tuned` takes the training cases, of few-shot slices these alone; `trained["tuned_on"]` says
+    which.
     """
     student = start.student
     if recipe.decision == "adjusted":
@@ -105,7 +150,8 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
     if recipe.decision == "argmax":
         return student
     cases = start.validation or start.training
-    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=True))
+    every = bool(start.validation) or not recipe.n_slices
+    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=every))
     trained = dict(student.trained) | {
         "tuned_on": "validation cases" if start.validation else "training cases"
     }
@@ -185,58 +231,6 @@ def pretrain(
     state = State.of(network, Objective.of(recipe, samples, len(task.classes)), recipe)
     fit(state, source, samples, recipe, progress=progress)
     return source
-
-
-def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """Training and validation cases: nested subsets by seed of cases and of slices, whole groups for validation.
-
-    Raises:
-        ValueError: if more is asked for than there is, or no case is left for training.
-    """
-    cases = task.split("train")
-    order = np.random.default_rng([recipe.seed, 1]).permutation(len(cases))
-    if recipe.n_cases > len(cases):
-        raise ValueError(
-            f"n_cases must be at most the {len(cases)} training cases of task {task.name}; got {recipe.n_cases}"
-        )
-    chosen = [cases[i] for i in order[: recipe.n_cases or len(cases)]]
-    held = round(recipe.validation * len(chosen))
-    if recipe.validation and not 0 < held < len(chosen):
-        raise ValueError(
-            f"validation {recipe.validation:g} of {len(chosen)} cases leaves {held} for validation; choose another share"
-        )
-    training = chosen[: len(chosen) - held]
-    groups = {c.group or c.id for c in training}
-    validation = [c for c in chosen[len(chosen) - held :] if (c.group or c.id) not in groups]
-    if recipe.n_slices:
-        training = _few_slices(training, task, recipe)
-    ids = [c.id for c in cases]
-    return (
-        tuple(sorted(training, key=lambda c: ids.index(c.id))),
-        tuple(sorted(validation, key=lambda c: ids.index(c.id))),
-    )
-
-
-def _few_slices(cases: Sequence[Case], task: Task, recipe: Recipe) -> list[Case]:
-    """The cases with `n_slices` of their slices in all; a case without any is left out."""
-    places = []
-    for number, case in enumerate(cases):
-        labels = read(case, task).labels
-        assert labels is not None
-        others = tuple(a for a in range(3) if a != task.slices.axis)
-        places += [(number, int(k)) for k in np.flatnonzero((labels >= 0).any(axis=others))]
-    if recipe.n_slices > len(places):
-        raise ValueError(
-            f"n_slices must be at most the {len(places)} training slices of task {task.name}; got {recipe.n_slices}"
-        )
-    order = np.random.default_rng([recipe.seed, 2]).permutation(len(places))
-    chosen = [places[i] for i in order[: recipe.n_slices]]
-    result = []
-    for number, case in enumerate(cases):
-        own = tuple(sorted(k for n, k in chosen if n == number))
-        if own:
-            result.append(replace(case, slices=own))
-    return result
 
 
 def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -> dict[str, object]:

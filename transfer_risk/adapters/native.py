@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_model
 
 from transfer_risk.adapters.description import Description
@@ -54,10 +56,15 @@ def save_source(source: Source, folder: str | Path) -> Path:
     path = Path(folder)
     if source.architecture.get("target") == "torchscript":
         with written(path / "model.ts") as temporary:
-            source.network.save(temporary)  # type: ignore[operator]
+            Path(temporary).write_bytes(source.network.save_to_buffer())  # type: ignore[operator]
     else:
         with written(path / "model.safetensors") as temporary:
-            save_model(source.network, temporary)
+            try:
+                save_model(source.network, temporary)
+            except (
+                SafetensorError
+            ) as error:  # a full disk, most likely; it does not say so by its type
+                raise OSError(errno.EIO, str(error)) from None
     write_text(path / "source.toml", _toml(source))
     return path
 

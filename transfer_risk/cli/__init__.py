@@ -8,7 +8,7 @@ import rich_click as click
 
 from transfer_risk import __version__
 from transfer_risk.cli import checks, diagnosis, finetuning, models, plots, results
-from transfer_risk.cli.shared import fail
+from transfer_risk.cli.shared import fail, plain_warnings
 
 
 class Commands(click.RichGroup):
@@ -17,7 +17,8 @@ class Commands(click.RichGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with plain_warnings():
+                return super().invoke(ctx)
         except (ValueError, FloatingPointError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             fail([reason])

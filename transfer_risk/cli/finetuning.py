@@ -50,7 +50,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         flag = f"--{name.replace('_', '-')}"
         help_text = f"{text} [default: {default}]"
         if isinstance(default, bool):
-            option = click.option(flag, name, is_flag=True, default=None, help=text)
+            off = f"--no-{flag.removeprefix('--')}"  # where --config says yes
+            option = click.option(f"{flag}/{off}", name, default=None, help=text)
         elif name in CHOICES:
             option = click.option(flag, name, type=click.Choice(CHOICES[name]), help=help_text)
         else:

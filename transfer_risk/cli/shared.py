@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -177,6 +178,18 @@ def bar(total: int) -> Iterator[Callable[[int, float], None]]:
                 console.print(f"about {seconds / 60:.1f} min for {total - last:,} more iterations")
 
         yield update
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings of the library and of what it uses as one line on stderr each, without file and line."""
+
+    def show(message: Warning | str, *_place: Any) -> None:
+        notes([" ".join(str(message).split())], "warning")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def notes(sentences: Sequence[str], kind: str) -> None:

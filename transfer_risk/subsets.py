@@ -1,0 +1,79 @@
+"""Few-shot subsets of a task's training cases: nested by seed, so that more data always contain fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from transfer_risk.recipes import Recipe
+from transfer_risk.tasks import Case, Task
+from transfer_risk.volumes import read
+
+
+def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """Training and validation cases: nested subsets by seed of cases and of slices, whole groups for validation.
+
+    Raises:
+        ValueError: if more is asked for than there is, or no case is left for training.
+    """
+    cases = task.split("train")
+    order = np.random.default_rng([recipe.seed, 1]).permutation(len(cases))
+    if recipe.n_cases > len(cases):
+        raise ValueError(
+            f"n_cases must be at most the {len(cases)} training cases of task {task.name}; got {recipe.n_cases}"
+        )
+    chosen = [cases[i] for i in order[: recipe.n_cases or len(cases)]]
+    held = _held_groups(chosen, recipe)
+    training, validation = ([c for c in chosen if (_group(c) in held) == v] for v in (False, True))
+    if recipe.n_slices:
+        training = _few_slices(training, task, recipe)
+    ids = [c.id for c in cases]
+    return (
+        tuple(sorted(training, key=lambda c: ids.index(c.id))),
+        tuple(sorted(validation, key=lambda c: ids.index(c.id))),
+    )
+
+
+def _held_groups(chosen: Sequence[Case], recipe: Recipe) -> set[str]:
+    """Groups for validation: the last ones, until they hold the share of the cases."""
+    wanted = round(recipe.validation * len(chosen))
+    held: list[str] = []
+    for group in dict.fromkeys(_group(c) for c in reversed(chosen)):
+        if sum(_group(c) in held for c in chosen) >= wanted:
+            break
+        held.append(group)
+    count = sum(_group(c) in held for c in chosen)
+    if recipe.validation and not 0 < count < len(chosen):
+        raise ValueError(
+            f"validation {recipe.validation:g} of {len(chosen)} training cases in whole groups is {count}; some must be "
+            "left for both: choose another share"
+        )
+    return set(held)
+
+
+def _group(case: Case) -> str:
+    return case.group or case.id
+
+
+def _few_slices(cases: Sequence[Case], task: Task, recipe: Recipe) -> list[Case]:
+    """The cases with `n_slices` of their slices in all; a case without any is left out."""
+    places = []
+    for number, case in enumerate(cases):
+        labels = read(case, task).labels
+        assert labels is not None
+        others = tuple(a for a in range(3) if a != task.slices.axis)
+        places += [(number, int(k)) for k in np.flatnonzero((labels >= 0).any(axis=others))]
+    if recipe.n_slices > len(places):
+        raise ValueError(
+            f"n_slices must be at most the {len(places)} training slices of task {task.name}; got {recipe.n_slices}"
+        )
+    order = np.random.default_rng([recipe.seed, 2]).permutation(len(places))
+    chosen = [places[i] for i in order[: recipe.n_slices]]
+    result = []
+    for number, case in enumerate(cases):
+        own = tuple(sorted(k for n, k in chosen if n == number))
+        if own:
+            result.append(replace(case, slices=own))
+    return result
