@@ -90,7 +90,8 @@ def adapted_source(
             f"{num_classes}. Use --head new"
         )
     kept = head == "keep" or (head == "auto" and same)
-    result = replace(source, network=copy.deepcopy(source.network))
+    with torch.no_grad():  # else the copies of TorchScript's parameters are no leaves
+        result = replace(source, network=copy.deepcopy(source.network))
     torch.manual_seed(seed)
     if not kept:
         result = _rebuilt(source, num_classes) or _with_new_layer(result, num_classes)
@@ -179,12 +180,16 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
         network.train(was)
         for hook in hooks:
             hook.remove()
-    outputs = _outputs(network.get_submodule(order[-1])) if order else 0
-    expected = {len(source.classes), len(source.classes) - 1}
-    if outputs not in expected:
+    if not order:
         raise ValueError(
-            f"source {source.name}: its last layer {order[-1] if order else '-'} has {outputs} outputs for "
-            f"{len(source.classes)} classes; the head cannot be adapted. Give it a last convolution of its own"
+            f"source {source.name}: its network ({type(network).__name__}) shows no layers; the head cannot be adapted. Use "
+            "head keep, on a task with as many classes"
+        )
+    outputs = _outputs(network.get_submodule(order[-1]))
+    if outputs not in {len(source.classes), len(source.classes) - 1}:
+        raise ValueError(
+            f"source {source.name}: its last layer {order[-1]} has {outputs} outputs for {len(source.classes)} classes; the "
+            "head cannot be adapted. Give it a last convolution of its own"
         )
     return order[-1]
 

@@ -166,18 +166,23 @@ def bar(total: int) -> Iterator[Callable[[int, float], None]]:
     columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     clock: list[tuple[int, float]] = []
-    with Progress(*columns, console=console) as bar:
-        line = bar.add_task("", total=total, loss=float("nan"))
+    bar = Progress(*columns, console=console)
+    line = bar.add_task("", total=total, loss=float("nan"))
 
-        def update(iteration: int, loss: float) -> None:
-            bar.update(line, completed=iteration, loss=loss)
-            clock.append((iteration, time.monotonic()))
-            if len(clock) == ESTIMATED:
-                (first, start), (last, now) = clock[1], clock[-1]
-                seconds = (now - start) / (last - first) * (total - last)
-                console.print(f"about {seconds / 60:.1f} min for {total - last:,} more iterations")
+    def update(iteration: int, loss: float) -> None:
+        bar.start()  # nothing is drawn for what is refused, or finished already
+        bar.update(line, completed=iteration, loss=loss)
+        clock.append((iteration, time.monotonic()))
+        if len(clock) == ESTIMATED:
+            (first, start), (last, now) = clock[1], clock[-1]
+            seconds = (now - start) / (last - first) * (total - last)
+            console.print(f"about {seconds / 60:.1f} min for {total - last:,} more iterations")
 
+    try:
         yield update
+    finally:
+        if clock:
+            bar.stop()
 
 
 @contextmanager
