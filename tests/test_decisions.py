@@ -1,0 +1,94 @@
+"""Decisions: adjusted offsets by hand, tuned ones against brute force and on the cases that they were tuned on."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from blobs import make_source, write_blobs
+
+import transfer_risk as tr
+from transfer_risk.decisions import STEPS, adjusted, tuned
+from transfer_risk.evaluation import mean_dice
+from transfer_risk.passes import Predictions
+from transfer_risk.prediction import decide
+
+
+@pytest.fixture(scope="module", params=[("a",), ("a", "b", "c")], ids=["2 classes", "4 classes"])
+def task(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp("blobs")
+    return tr.load_task(write_blobs(root, classes=request.param, cases=5))
+
+
+def trained_a_little(task, seed):
+    return tr.pretrain(task, width=2, depth=2, iterations=4, seed=seed, lr=0.02)
+
+
+def dice_with(source, task, decision, cases):
+    return mean_dice(
+        tr.evaluate(replace(source, decision=decision), task, cases=cases, distances=False)
+    ).value
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tuned_offsets_never_lower_dice_on_their_cases(task, seed):
+    source, cases = trained_a_little(task, seed), task.split("train")
+    decision = tuned(Predictions(source, task, cases, every_slice=True))
+    before = dice_with(source, task, tr.Decision(), cases)
+    after = dice_with(source, task, decision, cases)
+    assert after >= (0 if math.isnan(before) else before) - 1e-12
+    assert decision.offsets[0] == 0 and set(decision.offsets) <= set(STEPS)
+
+
+def test_one_coordinate_equals_brute_force(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, cases=4))
+    source, cases = trained_a_little(task, 3), task.split("train")
+    decision = tuned(Predictions(source, task, cases, every_slice=True))
+    dices = [dice_with(source, task, tr.Decision("tuned", (0.0, s)), cases) for s in STEPS]
+    assert dice_with(source, task, decision, cases) == pytest.approx(max(dices), abs=1e-12)
+    ties = [abs(s) for s, d in zip(STEPS, dices, strict=True) if d > max(dices) - 1e-12]
+    assert abs(decision.offsets[1]) == min(ties)  # the smallest of equal ones
+
+
+def test_cases_without_a_class_do_not_stop_the_search(tmp_path):
+    """A step at which nothing is predicted on an unlabelled case has no Dice there; others have."""
+
+    class Fixed:
+        task = tr.Task("t", ("background", "a"), ("T1",), ())
+        failed = {}  # noqa: RUF012
+
+        def __iter__(self):
+            yield (
+                None,
+                torch.tensor([[[0.9, 0.6, 0.8], [0.1, 0.4, 0.2]]]),
+                torch.tensor([[0, 1, 1]]),
+            )
+            yield None, torch.tensor([[[0.99, 0.99], [0.01, 0.01]]]), torch.tensor([[0, 0]])
+
+    # 0.2 e^1.5 > 0.8 and 0.1 e^1.5 < 0.9: Dice 1 on the first case, nothing on the second
+    assert tuned(Fixed()).offsets == (0.0, 1.5)
+
+
+def test_no_usable_case_is_an_error(task):
+    source = make_source(task.classes)
+    broken = replace(task.cases[0], label=None)
+    with pytest.raises(ValueError, match="has no label file"):
+        tuned(Predictions(source, task, [broken]))
+
+
+def test_adjusted_with_equal_weights_is_argmax():
+    decision = adjusted(torch.full((4,), 2.5, dtype=torch.float64))
+    assert decision == tr.Decision("adjusted", (0.0,) * 4)
+    theta = np.random.default_rng(0).dirichlet(np.ones(4), 500).T.astype(np.float32)
+    source = make_source(("background", "a", "b", "c"))
+    plain, shifted = (decide(replace(source, decision=d), theta) for d in (tr.Decision(), decision))
+    np.testing.assert_array_equal(plain, shifted)
+
+
+def test_adjusted_subtracts_the_logarithm_of_the_mean_weight():
+    made = adjusted(torch.tensor([0.5, 5.0, math.nan], dtype=torch.float64))
+    assert made.offsets == pytest.approx((0.0, -math.log(10), 0.0), abs=1e-6)
+    absent = adjusted(torch.tensor([math.nan, 2.0, 4.0], dtype=torch.float64))
+    assert np.isfinite(absent.offsets).all()
+    assert absent.offsets[1] - absent.offsets[2] == pytest.approx(math.log(2), abs=1e-6)

@@ -1,0 +1,547 @@
+"""Fine-tuning from the command line and the library: run folders, resuming after kills, and what bad input says."""
+
+import csv
+import errno
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from blobs import SHAPE, make_source, write_blobs, write_monai
+from click.testing import CliRunner
+from test_heads import RESIDUAL
+
+import transfer_risk as tr
+from transfer_risk import fitting
+from transfer_risk.cli import main
+
+SMALL = ("--iterations", 4, "--batch", 2, "--checkpoint", 2, "--lr", 0.01)
+VOLUME = {
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [2, 4],
+    "strides": [2],
+    "norm": "batch",
+    "dropout": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A task and a source, not to be changed."""
+    root = tmp_path_factory.mktemp("made")
+    write_blobs(root, cases=5)
+    tr.save_source(make_source(), root / "source")
+    return root
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of them, to be spoilt."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def tune(folder, *words, out="run", source="source"):
+    task = folder / "tasks" / "blobs.toml"
+    return run("finetune", task, folder / source, "--out", folder / out, *SMALL, *words)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def refused(result, words, code=1):
+    """One sentence on stderr with these words."""
+    assert result.exit_code == code, result.output
+    assert words in " ".join(result.stderr.split()), result.stderr
+    if code == 1:
+        assert result.stderr.count("error: ") == 1 and "Traceback" not in result.stderr
+        assert result.stderr.strip().count("\n") == result.stderr.split("error: ")[0].count("\n")
+
+
+def test_a_run_is_complete_and_measured(folder):
+    result = tune(folder)
+    assert result.exit_code == 0, result.output
+    assert "trainable" in result.stderr and "Dice after" in result.stdout
+    assert "decision argmax" in result.stdout and "next: transfer-risk compare" in result.stdout
+    out = folder / "run"
+    assert {p.name for p in out.iterdir()} == {
+        "config.toml",
+        "manifest.json",
+        "log.csv",
+        "metrics.csv",
+        "model",
+        "maps",
+    }
+    task, source = tr.load_task(folder / "tasks" / "blobs.toml"), tr.load_source(out)
+    log = rows(out / "log.csv")
+    assert [int(r["iteration"]) for r in log] == [1, 2, 3, 4]
+    assert all(float(r["lr"]) == 0.01 and 0 < float(r["fg_share"]) < 1 for r in log)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["finished"] and manifest["head"] == "kept"
+    assert manifest["cases"]["test"] == list(task.test) and manifest["cases"]["validation"] == []
+    before = tr.load_source(folder / "source")
+    for stage, model in (("before", before), ("after", source)):
+        found = [r for r in rows(out / "metrics.csv") if r["stage"] == stage]
+        for row, own in zip(found, tr.evaluate(model, task), strict=True):
+            assert (row["case"], row["class"]) == (own.case, own.name)
+            for name in ("dice", "hd95", "recall", "precision"):
+                value = getattr(own, name)
+                assert (
+                    row[name] == ""
+                    if math.isnan(value)
+                    else float(row[name]) == pytest.approx(value, rel=1e-5)
+                )
+        for case in task.split("test"):
+            image = nib.load(out / "maps" / stage / f"{case.id}_prediction.nii.gz")
+            assert image.shape == SHAPE and np.allclose(image.affine, np.diag([1, 1, 2, 1]))
+    assert not (out / "checkpoint").exists()
+    assert run("compare", out).exit_code == 0
+
+
+def test_options_override_the_config_and_are_recorded(folder):
+    config = folder / "options.toml"
+    config.write_text('method = "eep-risk"\nlr = 0.5\naugment = true\nseed = 3\n')
+    assert tune(folder, "--config", config, "--no-augment").exit_code == 0
+    table = tomllib.loads((folder / "run" / "config.toml").read_text())
+    assert (table["method"], table["lr"], table["augment"], table["seed"]) == (
+        "eep-risk",
+        0.01,
+        False,
+        3,
+    )
+    assert table["task"] == "../tasks/blobs.toml" and table["source"] == "../source"
+    again = tune(folder, "--config", folder / "run" / "config.toml", "--method", "vanilla", out="b")
+    assert again.exit_code == 0
+    assert tr.load_run(folder / "b").config["seed"] == 3
+    config.write_text("learning_rate = 1\n")
+    refused(tune(folder, "--config", config, out="c"), "unknown option learning_rate", 2)
+    config.write_text('lr = "much"\n')
+    refused(tune(folder, "--config", config, "--lr", 1, out="c"), "", 0)
+    result = run(
+        *("finetune", folder / "tasks" / "blobs.toml", folder / "source"),
+        *("--out", folder / "d", "--config", config),
+    )
+    refused(result, "lr must be a number; got 'much'", 2)
+
+
+def test_resuming_what_is_finished_or_unknown(folder):
+    refused(tune(folder, "--resume"), "has no config.toml; there is nothing to resume")
+    assert not (folder / "run").exists()
+    assert tune(folder).exit_code == 0
+    weights = (folder / "run" / "model" / "model.safetensors").read_bytes()
+    result = tune(folder, "--resume")
+    assert result.exit_code == 0 and "Dice after" in result.stdout
+    assert (folder / "run" / "model" / "model.safetensors").read_bytes() == weights
+    refused(tune(folder, "--lr", 0.5), "is a run with lr = 0.01, not 0.5; choose another --out")
+    refused(tune(folder, source="run"), "source = '../source', not '.'")
+
+
+@pytest.mark.parametrize("decision", ["argmax", "tuned", "adjusted"])
+@pytest.mark.parametrize("method", ["risk-map", "class-weight"])
+def test_every_decision_is_stored_and_applied(folder, decision, method):
+    result = tune(folder, "--decision", decision, "--method", method, "--validation", 0.3)
+    assert result.exit_code == 0, result.output
+    assert f"decision {decision}" in result.stdout
+    source = tr.load_source(folder / "run")
+    assert source.decision.kind == decision
+    assert len(source.decision.offsets) == (0 if decision == "argmax" else 2)
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    found = [r["dice"] for r in rows(folder / "run" / "metrics.csv") if r["stage"] == "after"]
+    made = [m.dice for m in tr.evaluate(source, task, distances=False)]
+    assert [float(f) if f else math.nan for f in found] == pytest.approx(made, 1e-5, nan_ok=True)
+    predicted = run("predict", folder / "run", task.cases[0].images[0], "--out", folder / "p")
+    assert predicted.exit_code == 0 and f"decision: {decision}" in predicted.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--init", "random"),
+        ("--head", "new"),
+        ("--precision", "bf16"),
+        ("--optimiser", "sgd", "--schedule", "cosine", "--freeze", "none"),
+        ("--method", "trs-map", "--exponential", "--extent", "set", "--clip", 5),
+        ("--n-slices", 5, "--n-cases", 2, "--augment", "--dice-weight", 1),
+    ],
+    ids=lambda words: words[0],
+)
+def test_other_recipes_end_in_a_run(folder, words):
+    result = tune(folder, *words)
+    assert result.exit_code == 0, result.output
+    stages = {r["stage"] for r in rows(folder / "run" / "metrics.csv")}
+    assert stages == ({"after"} if "random" in words else {"before", "after"})
+    assert tr.load_source(folder / "run").network(torch.zeros(1, 1, 8, 8)).shape[1] == 2
+
+
+def test_more_classes_than_the_source_has(tmp_path):
+    write_blobs(tmp_path, classes=("a", "b", "c"))
+    tr.save_source(make_source(), tmp_path / "source")
+    result = tune(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "replaced   head.weight (4, 4, 1, 1)" in result.stderr
+    assert "Dice before" not in result.stdout and "Dice after" in result.stdout
+    before = [r for r in rows(tmp_path / "run" / "metrics.csv") if r["stage"] == "before"]
+    assert before and all(r["dice"] == "" for r in before)
+    assert tr.load_run(tmp_path / "run").manifest["head"] == "new"
+    refused(tune(tmp_path, "--head", "keep", out="b"), "head keep needs as many classes")
+
+
+def test_a_network_of_3d_patches(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, cases=5, shape=(12, 11, 9)))
+    write_monai(tmp_path / "source", "UNet", VOLUME, spatial_dims=3, size=(8, 8, 8))
+    recipe = tr.Recipe(iterations=3, batch=2, lr=1e-2, decision="adjusted", divisor="image")
+    source = tr.load_source(tmp_path / "source")
+    student = tr.finetune(source, task, recipe, out=tmp_path / "run")
+    again = tr.load_source(tmp_path / "run")
+    for name, tensor in student.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+    assert again.spatial_dims == 3 and len(tr.load_run(tmp_path / "run").measures["after"]) == 2
+    image = nib.load(tmp_path / "run" / "maps" / "after" / f"{task.test[0]}_risk.nii.gz")
+    assert image.shape == (12, 11, 9)
+
+
+def test_a_rebuilt_network_of_monai_is_saved_with_its_new_outputs(tmp_path):
+    write_blobs(tmp_path, classes=("a", "b"))
+    write_monai(tmp_path / "source", "UNet", RESIDUAL, spatial_dims=2, size=(16, 16))
+    result = tune(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert tr.load_source(tmp_path / "run").architecture["arguments"]["out_channels"] == 3
+
+
+def test_without_a_folder_nothing_is_written(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    known = set(folder.rglob("*"))
+    student = tr.finetune(make_source(architecture={}), task, tr.Recipe(iterations=1, batch=1))
+    assert student.trained["method"] == "risk-map" and set(folder.rglob("*")) == known
+
+
+LONG = ("--iterations", 30, "--batch", 2, "--checkpoint", 1, "--method", "adaptive-risk")
+
+
+def child(folder):
+    """The command in a process of its own, a checkpoint after each step."""
+    code = "from transfer_risk.cli import main; main()"
+    command = [sys.executable, "-c", code, "finetune", folder / "tasks" / "blobs.toml"]
+    command += [folder / "source", "--out", folder / "run", *SMALL, *LONG]
+    return subprocess.Popen([str(c) for c in command], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(made, tmp_path_factory):
+    folder = shutil.copytree(made, tmp_path_factory.mktemp("whole"), dirs_exist_ok=True)
+    assert tune(folder, *LONG).exit_code == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, folder, kind):
+    process = child(folder)
+    state = folder / "run" / "checkpoint" / "state.pt"
+    end = time.monotonic() + 60
+    while not state.exists() and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.1 * float(np.random.default_rng().random()))
+    process.send_signal(kind)
+    assert process.wait(30) != 0
+    process.stderr.close()
+    assert not json.loads((folder / "run" / "manifest.json").read_text())["finished"]
+    refused(run("compare", folder / "run"), "is not finished; start the same command again")
+    assert tune(folder, *LONG).exit_code == 0
+    for name in ("model/model.safetensors", "model/source.toml", "metrics.csv", "config.toml"):
+        assert (uninterrupted / name).read_bytes() == (folder / "run" / name).read_bytes(), name
+    assert not list((folder / "run").rglob(".*"))
+
+
+def stop(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "transfer_risk.runfolder.write_text",
+        "transfer_risk.finetuning.save_source",
+        "transfer_risk.finetuning.write",
+        "transfer_risk.finetuning.write_stages",
+        "transfer_risk.finetuning.RunFolder.write_metrics",
+        "transfer_risk.finetuning._record",
+    ],
+)
+def test_a_run_that_was_stopped_anywhere_goes_on(folder, place, monkeypatch):
+    """Between manifest and configuration, while it is evaluated, and before the last manifest."""
+    assert tune(folder, out="whole").exit_code == 0
+    with monkeypatch.context() as patch:
+        name, calls = place, []
+        _home, _, last = name.rpartition(".")
+        if last == "write_text":
+            from transfer_risk import runfolder
+
+            original = runfolder.write_text
+            patch.setattr(
+                name, lambda p, t: stop() if Path(p).name == "config.toml" else original(p, t)
+            )
+        elif last == "save_source":  # the first call tries whether it could be saved
+            from transfer_risk import finetuning
+
+            original = finetuning.save_source
+            patch.setattr(name, lambda *a: stop() if calls else (calls.append(1), original(*a))[1])
+        else:
+            patch.setattr(name, stop)
+        result = tune(folder)
+    assert result.exit_code == 1
+    (folder / "run" / ".abcd_123.csv").write_text("half")  # as a kill would leave it
+    assert tune(folder).exit_code == 0
+    for name in ("model/model.safetensors", "metrics.csv", "config.toml"):
+        assert (folder / "whole" / name).read_bytes() == (folder / "run" / name).read_bytes()
+    assert not list((folder / "run").rglob(".*"))
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("place", "left"),
+    [
+        ("pathlib.Path.write_text", set()),
+        ("pathlib.Path.write_bytes", {"manifest.json", "config.toml"}),
+        ("transfer_risk.adapters.native.save_model", set()),
+        ("nibabel.save", {"manifest.json", "config.toml", "log.csv", "state.pt", "model"}),
+    ],
+)
+def test_a_full_disk_loses_nothing(folder, monkeypatch, place, left):
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        result = tune(folder)
+    assert result.exit_code == 1
+    assert "could not be written" in result.stderr and "No space left" in result.stderr
+    there = {p.name for p in (folder / "run").rglob("*") if p.is_file()}
+    assert there == {"model.safetensors", "source.toml"} & there | left - {"model"}
+    assert not any(name.startswith(".") for name in there)
+    assert tune(folder).exit_code == 0
+
+
+def test_real_writers_report_a_full_disk_as_such(folder):
+    """torch and safetensors answer a full disk with errors of their own, which are no OSError."""
+    code = """
+import resource, sys
+import transfer_risk as tr
+from transfer_risk.runfolder import RunFolder
+source, task = tr.load_source(sys.argv[1]), tr.load_task(sys.argv[2])
+run = RunFolder.of(sys.argv[3], source, task, tr.Recipe())
+state = {"network": source.network.state_dict()}
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+for write in (lambda: run.write_state(state), lambda: tr.save_source(source, sys.argv[3])):
+    try:
+        write()
+    except OSError as error:
+        print(error.strerror)
+"""
+    paths = (folder / "source", folder / "tasks" / "blobs.toml", folder / "run")
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, timeout=60
+    )
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2 and all("could not be written" in line for line in lines), result.stderr
+    assert not [p for p in (folder / "run").rglob("*") if p.is_file()]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder, monkeypatch):
+    original, calls = fitting.Objective.loss, []
+
+    def third(self, logits, batch):
+        calls.append(1)
+        return original(self, logits, batch) * (math.nan if len(calls) == 3 else 1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Objective, "loss", third)
+        refused(tune(folder), "the loss is nan at iteration 3; try a lower lr than 0.01")
+    assert (folder / "run" / "checkpoint" / "state.pt").is_file()
+    assert len(rows(folder / "run" / "log.csv")) == 2
+    assert tune(folder).exit_code == 0
+    words = "try a lower lr than 1e+30, min_foreground above 0 or another method than risk-map"
+    refused(tune(folder, "--lr", 1e30, out="wild"), words)
+
+
+def change_image(folder):
+    path = next((folder / "data" / "Dataset001_Blobs" / "imagesTr").glob("c0_*"))
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + 1, image.affine), path)
+    return "c0/image 0 has changed"
+
+
+def change_task(folder):
+    path = folder / "tasks" / "blobs.toml"
+    path.write_text(path.read_text() + "\n# a note\n")
+    return "task has changed"
+
+
+def change_weights(folder):
+    tr.save_source(make_source(seed=9), folder / "source")
+    return "source/weights has changed"
+
+
+def change_preprocessing(folder):
+    path = folder / "source" / "source.toml"
+    path.write_text(path.read_text().replace("zscore-nonzero", "minmax"))
+    return "source/description has changed"
+
+
+@pytest.mark.parametrize(
+    "change", [change_image, change_task, change_weights, change_preprocessing]
+)
+def test_a_changed_input_is_named(folder, change):
+    assert tune(folder).exit_code == 0
+    refused(tune(folder), "", 0)
+    words = change(folder)
+    refused(tune(folder), f"{words} since the run began; choose another --out")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--n-cases", 99), "n_cases must be at most the 3 training cases"),
+        (("--n-slices", 999), "n_slices must be at most the 15 training slices"),
+        (("--validation", 0.1), "some must be left for both"),
+        (("--freeze", "nothing"), "matches no parameter"),
+        (("--freeze", "."), "matches every parameter"),
+        (("--device", "nowhere"), "device must be one that torch has here"),
+    ],
+)
+def test_what_does_not_fit_leaves_nothing(folder, words, said):
+    refused(tune(folder, *words), said)
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--iterations", 0), "iterations must be positive; got 0"),
+        (("--lr", -1), "lr must be positive; got -1.0"),
+        (("--lr", "nan"), "lr must be finite; got nan"),
+        (("--seed", -1), "seed must not be negative; got -1"),
+        (("--validation", 1), "validation must be a share in [0, 1); got 1.0"),
+        (("--base", 0.5), "base must be at least 1"),
+        (("--clip", 100), "clip a percentile in [0, 100)"),
+        (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
+        (("--method", "magic"), "is not one of 'vanilla'"),
+        (("--batch", "many"), "is not a valid integer"),
+    ],
+)
+def test_usage_errors_exit_with_two(folder, words, said):
+    result = tune(folder, *words)
+    assert result.exit_code == 2
+    text = " ".join(result.stderr.replace("│", " ").split())
+    assert said in text and not (folder / "run").exists()
+
+
+def test_no_foreground_leaves_nothing(folder):
+    path = folder / "tasks" / "blobs.toml"
+    text = path.read_text().replace("a = [\n    1,\n]", "a = [7]")
+    path.write_text(text.replace('region = "all"', 'region = "all"\nbackground = [0, 1]'))
+    refused(tune(folder), "no foreground in the training slices; look at [labels] and [slices]")
+    assert not (folder / "run").exists()
+
+
+def test_a_bad_test_case_is_found_before_training(folder, monkeypatch):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    case = task.split("test")[0]
+    Path(case.label).write_bytes(Path(case.label).read_bytes()[:50])
+    monkeypatch.setattr("transfer_risk.finetuning.begin", lambda *_a, **_k: pytest.fail("began"))
+    refused(tune(folder), "cannot be read as an image")
+    assert not (folder / "run").exists()
+
+
+def test_saved_probabilities_are_refused_before_any_work(folder, monkeypatch):
+    monkeypatch.setattr(
+        "transfer_risk.finetuning.RunFolder.of", lambda *_a, **_k: pytest.fail("worked")
+    )
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    stored = replace(make_source(), stored=lambda _: np.zeros(0))
+    with pytest.raises(ValueError, match="nothing but saved probabilities"):
+        tr.finetune(stored, task, out=folder / "run")
+    with pytest.raises(ValueError, match="nothing but saved probabilities"):
+        tr.finetune(stored, task)
+
+
+def test_what_could_not_be_saved_is_refused_before_training(folder, monkeypatch):
+    monkeypatch.setattr("transfer_risk.training.collect", lambda *_a, **_k: pytest.fail("worked"))
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    nameless = replace(tr.load_source(folder / "source"), architecture={})
+    with pytest.raises(ValueError, match=r"has no \[network\] table"):
+        tr.finetune(nameless, task, out=folder / "run")
+    wrong = replace(nameless, architecture={"target": "unet", "width": 8, "depth": 2})
+    with pytest.raises(ValueError, match="could not be loaded again after training"):
+        tr.finetune(wrong, task, out=folder / "run")
+    assert not (folder / "run").exists()
+
+
+def test_sources_and_tasks_without_files_have_no_run_folder(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    with pytest.raises(ValueError, match="source must have been loaded from a file"):
+        tr.finetune(make_source(), task, out=folder / "run")
+
+
+def test_folders_of_something_else_are_left_alone(folder):
+    other = folder / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    refused(tune(folder, out="other"), "is not empty and no run; choose another --out")
+    assert (other / "notes.txt").read_text() == "mine" and len(list(other.iterdir())) == 1
+    (other / "notes.txt").unlink()
+    assert tune(folder, out="other").exit_code == 0
+    (other / "manifest.json").write_text("{")
+    refused(tune(folder, out="other"), "manifest.json: is no manifest")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_clean_line(folder, monkeypatch):
+    monkeypatch.setattr(fitting, "FAINT", 2.0)
+    result = tune(folder)
+    lines = [line for line in result.stderr.splitlines() if "foreground is" in line]
+    assert result.exit_code == 0 and len(lines) == 1
+    assert lines[0].startswith("warning: foreground is") and ".py" not in result.stderr
+
+
+def test_a_torchscript_source_is_tuned_and_saved(folder):
+    with pytest.warns(
+        Warning
+    ):  # torch calls TorchScript deprecated, and the U-Net's padding depends on its input
+        module = torch.jit.trace(make_source().network, torch.zeros(1, 1, 16, 16))
+    module.save(folder / "net.ts")
+    (folder / "net.source.toml").write_text(
+        'format = 1\nspatial_dims = 2\nchannels = ["T1"]\nclasses = ["background", "a"]\n'
+        "[preprocessing]\nsize = [16, 16]\n"
+    )
+    source = tr.load_source(folder / "net.ts")
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    recipe = tr.Recipe(iterations=2, batch=2, lr=1e-2)
+    student = tr.finetune(source, task, recipe, out=folder / "run")
+    again = tr.load_source(folder / "run")
+    frozen = 0
+    for name, tensor in student.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
+        if name.startswith("encoder."):
+            frozen += 1
+            assert torch.equal(tensor, source.network.state_dict()[name])
+    assert frozen
+    with pytest.raises(ValueError, match="shows no layers; the head cannot be adapted"):
+        tr.finetune(source, task, tr.Recipe(head="new"))

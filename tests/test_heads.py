@@ -1,0 +1,191 @@
+"""Adapting and freezing a network: what is loaded, replaced, frozen, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from blobs import make_source, write_monai
+
+import transfer_risk as tr
+from transfer_risk.heads import (
+    adapted_source,
+    freeze,
+    head_name,
+    load_report,
+    training_mode,
+)
+
+RESIDUAL = {
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [4, 8],
+    "strides": [2],
+    "num_res_units": 2,
+    "norm": "batch",
+    "dropout": 0.2,
+}
+
+
+def adapted(source, classes, **options):
+    return adapted_source(
+        source, classes, **{"head": "auto", "scratch": False, "seed": 0} | options
+    )
+
+
+def same(a, b):
+    return a.shape == b.shape and torch.equal(a, b)
+
+
+def test_a_head_is_kept_where_the_numbers_of_classes_agree():
+    source = make_source()
+    made, kept = adapted(source, 2)
+    old, new = source.network.state_dict(), made.network.state_dict()
+    assert kept and all(same(old[n], new[n]) for n in old)
+    assert made.network is not source.network
+    report = load_report(source, made.network)
+    assert len(report.loaded) == len(old) and not report.replaced and not report.left
+
+
+@pytest.mark.parametrize(("classes", "head"), [(4, "auto"), (4, "new"), (2, "new"), (4, "probe")])
+def test_a_new_head_leaves_everything_else(classes, head):
+    source = make_source()
+    made, kept = adapted(source, classes, head=head)
+    again, _ = adapted(source, classes, head=head)
+    other, _ = adapted(source, classes, head=head, seed=1)
+    assert not kept and made.activation == "softmax"
+    assert made.network(torch.zeros(1, 1, 8, 8)).shape == (1, classes, 8, 8)
+    report = load_report(source, made.network)
+    assert {n.partition(" ")[0] for n in report.replaced} == {"head.weight", "head.bias"}
+    assert same(made.network.head.weight, again.network.head.weight)
+    assert not same(made.network.head.weight, other.network.head.weight)
+    assert source.network.head.out_channels == 2
+    assert "head.weight" in str(report) and "trainable" in str(report)
+
+
+def test_random_weights_are_all_new_and_all_trained():
+    source = make_source()
+    made, kept = adapted(source, 2, scratch=True, seed=1)
+    report = load_report(source, made.network, scratch=True)
+    assert kept and not report.loaded and not report.frozen
+    assert not same(source.network.encoder[0][0].weight, made.network.encoder[0][0].weight)
+
+
+def test_a_network_of_monai_with_a_residual_head_is_built_again(tmp_path):
+    source = tr.load_source(
+        write_monai(tmp_path / "m", "UNet", RESIDUAL, spatial_dims=2, size=(16, 16))
+    )
+    made, kept = adapted(source, 4)
+    assert not kept and made.architecture["arguments"]["out_channels"] == 4
+    assert made.network(torch.zeros(1, 1, 16, 16)).shape == (1, 4, 16, 16)
+    report = load_report(source, made.network)
+    assert report.loaded and all(n.startswith("model.2.") for n in report.replaced)
+    tr.save_source(replace(made, classes=tuple("wxyz")), tmp_path / "saved")
+    again = tr.load_source(tmp_path / "saved")
+    assert all(same(t, made.network.state_dict()[n]) for n, t in again.network.state_dict().items())
+    plain = replace(source, architecture={})
+    with pytest.raises(ValueError, match="for 4 classes its network does not work .* can be built"):
+        adapted(plain, 4)
+    assert adapted(plain, 2, head="new")[0].activation == "softmax"
+
+
+def test_one_sigmoid_channel_becomes_a_softmax_head():
+    source = replace(
+        make_source(("background",)), classes=("background", "a"), activation="sigmoid"
+    )
+    assert adapted(source, 2)[0].activation == "sigmoid"
+    made, kept = adapted(source, 2, head="new")
+    assert not kept and made.activation == "softmax"
+    assert made.network(torch.zeros(1, 1, 8, 8)).shape[1] == 2
+    scratch = adapted(source, 3, scratch=True)[0]
+    assert scratch.activation == "softmax" and scratch.network.head.out_channels == 3
+
+
+class Product(torch.nn.Module):
+    """Logits that are no layer's output."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(1, 5, 1)
+
+    def forward(self, images):
+        return self.first(images)[:, :2]
+
+
+class Own(torch.nn.Module):
+    """A parameter without a way to draw it again."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1, 2, 1, 1))
+
+    def forward(self, images):
+        return images * self.scale
+
+
+def source_of(network):
+    return tr.Source("own", network, ("background", "a"), ("T1",))
+
+
+def test_what_cannot_be_adapted_is_refused():
+    source = make_source()
+    with pytest.raises(ValueError, match=r"head keep needs as many classes .* Use --head new"):
+        adapted(source, 3, head="keep")
+    with pytest.raises(ValueError, match="last layer first has 5 outputs for 2 classes"):
+        adapted(source_of(Product()), 3)
+    with pytest.raises(ValueError, match=r"\(Own\) shows no layers"):
+        adapted(source_of(Own()), 3)
+    with pytest.raises(ValueError, match="part Own has no reset_parameters"):
+        adapted(source_of(Own()), 2, scratch=True)
+    with pytest.raises(ValueError, match="nothing but saved probabilities"):
+        adapted(replace(source, stored=lambda _: None), 2)
+
+
+def test_a_network_that_cannot_take_the_probing_image_is_named(tmp_path):
+    class Even(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(3, 2, 1)
+
+        def forward(self, images):
+            return self.first(images)
+
+    with pytest.raises(ValueError, match=r"source own: its network cannot work on images"):
+        head_name(Even(), source_of(Even()))
+
+
+def test_freezing_by_expression():
+    network = make_source().network
+    freeze(network, r"^encoder\.")
+    assert {n.partition(".")[0] for n, p in network.named_parameters() if p.requires_grad} == {
+        "up",
+        "decoder",
+        "head",
+    }
+    with pytest.raises(
+        ValueError, match=r"'nothing' matches no parameter; .* encoder, up, decoder"
+    ):
+        freeze(network, "nothing")
+    with pytest.raises(ValueError, match="matches every parameter; nothing would be trained"):
+        freeze(network, ".")
+
+
+def test_a_shared_parameter_is_frozen_by_any_of_its_names():
+    network = torch.nn.Module()
+    network.decoder = torch.nn.Module()
+    network.decoder.encoder = torch.nn.Conv2d(1, 1, 1)
+    network.encoder = network.decoder.encoder
+    network.decoder.last = torch.nn.Conv2d(1, 1, 1)
+    freeze(network, r"^encoder\.")
+    assert not network.encoder.weight.requires_grad and network.decoder.last.weight.requires_grad
+
+
+def test_frozen_norms_and_dropout_stand_still():
+    part = lambda: torch.nn.Sequential(  # noqa: E731
+        torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1), torch.nn.Dropout()
+    )
+    network = torch.nn.ModuleDict({"encoder": part(), "decoder": part()})
+    freeze(network, r"^encoder\.")
+    training_mode(network)
+    assert not any(m.training for m in network.encoder.modules())
+    assert all(m.training for m in network.decoder.modules())
