@@ -1,0 +1,142 @@
+"""Whether a killed fine-tuning ends with the same bits as an uninterrupted one; writes results/kill_resume.csv.
+
+A small run (a checkpoint after each step) is killed at random moments, by SIGKILL and SIGTERM in turn: half of the kills
+come while a checkpoint is being written (its temporary file is there), the others at any time after the first. Every other
+run is killed a second time before it may finish. Then the same command goes on, and weights, description, metrics and
+configuration are compared with those of a run that nobody disturbed, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import transfer_risk as tr
+
+SIZES = {"smoke": (2, 20), "quick": (8, 40), "full": (20, 40)}  # moments, iterations
+FILES = ("model/model.safetensors", "model/source.toml", "metrics.csv", "config.toml")
+LIMIT = 120  # seconds for any of the processes
+COMMAND = (sys.executable, "-c", "from transfer_risk.cli import main; main()", "finetune")
+
+
+def write_inputs(folder: Path) -> tuple[Path, Path]:
+    """Task file and source: grey matter of small pseudo-subjects, from a short training on CSF."""
+    cohort = tr.write_tissue_cohort(folder / "data", cases=4, spacing=8.0)
+    tasks = {p.stem: p for p in tr.write_tasks(cohort, folder / "tasks", binary=True)}
+    first = tr.load_task(tasks["tissue-csf-t1"])
+    source = tr.pretrain(first, iterations=5, width=8, depth=3)
+    return tasks["tissue-gm-t1"], tr.save_source(source, folder / "source")
+
+
+def begin(inputs: tuple[Path, Path], out: Path, iterations: int) -> subprocess.Popen[bytes]:
+    """The command in a process of its own."""
+    options = ("--iterations", str(iterations), "--checkpoint", "1", "--batch", "4")
+    words = [*COMMAND, *map(str, inputs), "--out", str(out), *options, "--lr", "1e-3"]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def is_writing(checkpoint: Path) -> bool:
+    """Whether a temporary file is in the folder now."""
+    try:
+        return any(entry.name.startswith(".") for entry in os.scandir(checkpoint))
+    except FileNotFoundError:
+        return False
+
+
+def kill(
+    process: subprocess.Popen[bytes], out: Path, how: int, *, writing: bool, delay: float
+) -> bool:
+    """Kill it at the moment; whether it was still running and, if so asked, writing a checkpoint."""
+    checkpoint, end = out / "checkpoint", time.monotonic() + LIMIT
+    first = checkpoint / "state.pt"
+    seen = first.stat().st_mtime_ns if first.exists() else 0
+    while process.poll() is None and time.monotonic() < end:
+        if first.exists() and first.stat().st_mtime_ns != seen:
+            break
+        time.sleep(0.001)
+    time.sleep(delay)
+    while writing and process.poll() is None and not is_writing(checkpoint):
+        pass
+    process.send_signal(how)
+    return process.wait(LIMIT) < 0
+
+
+def states(out: Path) -> int:
+    """Steps that log.csv holds after a kill."""
+    log = out / "log.csv"
+    return len(log.read_text().splitlines()) - 1 if log.exists() else 0
+
+
+def finish(inputs: tuple[Path, Path], out: Path, iterations: int) -> None:
+    """Run to the end."""
+    if (code := begin(inputs, out, iterations).wait(LIMIT)) != 0:
+        raise RuntimeError(f"{out}: the run ended with exit code {code}")
+
+
+def moment(
+    number: int, inputs: tuple[Path, Path], whole: Path, iterations: int, seconds: float
+) -> dict[str, object]:
+    """Kill, resume and compare once."""
+    rng = np.random.default_rng(number)
+    how = signal.SIGKILL if number % 2 == 0 else signal.SIGTERM
+    writing, out = number // 2 % 2 == 0, whole.parent / f"run{number}"
+    kills, kept = 0, []
+    for _ in range(1 + number % 2):
+        delay = float(rng.uniform(0, seconds))
+        process = begin(inputs, out, iterations)
+        kills += kill(process, out, how, writing=writing, delay=delay)
+        kept.append(states(out))
+    finish(inputs, out, iterations)
+    same = all((out / name).read_bytes() == (whole / name).read_bytes() for name in FILES)
+    left = sum(1 for _ in out.rglob(".*"))
+    shutil.rmtree(out)
+    return {
+        "moment": number,
+        "signal": how.name,
+        "while_writing": writing,
+        "kills": kills,
+        "steps_kept": "+".join(map(str, kept)),
+        "identical": same,
+        "files_left": left,
+    }
+
+
+def training_seconds(out: Path) -> float:
+    """Seconds that the steps of the undisturbed run took."""
+    return float(pd.read_csv(out / "log.csv")["seconds"].sum())
+
+
+def main() -> None:
+    """Run at the asked size, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    moments, iterations = SIZES[options.size or "full"]
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, whole = write_inputs(Path(folder)), Path(folder) / "whole"
+        finish(inputs, whole, iterations)
+        rows = []
+        for number in range(moments):
+            rows.append(moment(number, inputs, whole, iterations, training_seconds(whole)))
+            print(rows[-1], flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(options.out / "kill_resume.csv", index=False)
+    if not table["identical"].all():
+        raise SystemExit("a resumed run differs from the undisturbed one")
+
+
+if __name__ == "__main__":
+    main()
