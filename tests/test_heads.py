@@ -84,7 +84,9 @@ def test_a_network_of_monai_with_a_residual_head_is_built_again(tmp_path):
     again = tr.load_source(tmp_path / "saved")
     assert all(same(t, made.network.state_dict()[n]) for n, t in again.network.state_dict().items())
     plain = replace(source, architecture={})
-    with pytest.raises(ValueError, match=r"for 4 classes its network does not work .* can be built"):
+    with pytest.raises(
+        ValueError, match=r"for 4 classes its network does not work .* can be built"
+    ):
         adapted(plain, 4)
     assert adapted(plain, 2, head="new")[0].activation == "softmax"
 

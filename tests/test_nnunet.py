@@ -22,7 +22,7 @@ from transfer_risk.adapters.nnunet.plans import recipe_of
 from transfer_risk.adapters.nnunet.preprocessing import prepared, raw_outputs
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
 from transfer_risk.encoders import encoder_parameters
-from transfer_risk.heads import adapted_network
+from transfer_risk.heads import adapted_source
 from transfer_risk.outputs import activate
 from transfer_risk.prediction import predict_volume
 from transfer_risk.volumes import Volume, read_images
@@ -271,7 +271,7 @@ def test_a_saved_source_predicts_the_same(name, tmp_path):
 
 def test_a_new_head_on_regions_is_saved_as_it_predicts(tmp_path):
     source = tr.load_source(REGIONS)
-    network, _ = adapted_network(source, 3, head="new", scratch=False, seed=0)
+    network = adapted_source(source, 3, head="new", scratch=False, seed=0)[0].network
     student = replace(source, network=network, activation="softmax")
     again = tr.load_source(tr.save_source(student, tmp_path / "saved"))
     volume = images_of(REGIONS.parent)
