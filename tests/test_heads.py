@@ -11,9 +11,9 @@ from transfer_risk.heads import (
     adapted_source,
     freeze,
     head_name,
-    load_report,
     training_mode,
 )
+from transfer_risk.loadreport import load_report
 
 RESIDUAL = {
     "spatial_dims": 2,

@@ -12,9 +12,9 @@ import torch
 from blobs import SHAPE, make_source, write_blobs
 
 import transfer_risk as tr
-from transfer_risk import samples as module
+from transfer_risk import collecting as module
+from transfer_risk.collecting import collect
 from transfer_risk.prediction import predict_volume
-from transfer_risk.samples import collect
 from transfer_risk.subsets import few_shot
 from transfer_risk.volumes import read
 

@@ -15,7 +15,8 @@ import numpy as np
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.evaluation import Measure, measures, segmented
 from transfer_risk.fitting import Progress, State, fit
-from transfer_risk.heads import LoadReport, refuse_stored
+from transfer_risk.heads import refuse_stored
+from transfer_risk.loadreport import LoadReport
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transfer_risk.collecting import collect
 from transfer_risk.heads import head_name
 from transfer_risk.intervals import Estimate
 from transfer_risk.prediction import BATCH
 from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
-from transfer_risk.samples import Samples, collect
+from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
 from transfer_risk.tables import dice
 from transfer_risk.tasks import Case, Source, Task

@@ -9,17 +9,19 @@ from pathlib import Path
 import nibabel as nib
 import torch
 
+from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tuned
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.fitting import Progress, State, fit
-from transfer_risk.heads import LoadReport, adapted_source, freeze, load_report, refuse_stored
+from transfer_risk.heads import adapted_source, freeze, refuse_stored
+from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.passes import Predictions
 from transfer_risk.prediction import channel_order
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
-from transfer_risk.samples import Samples, collect
+from transfer_risk.samples import Samples
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
 
