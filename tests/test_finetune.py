@@ -512,6 +512,11 @@ def test_folders_of_something_else_are_left_alone(folder):
     refused(tune(folder, out="other"), "manifest.json: is no manifest")
 
 
+def test_a_folder_that_cannot_be_made_is_named(folder):
+    (folder / "file").write_text("")
+    refused(tune(folder, out="file/run"), f"{folder / 'file' / 'run'}: Not a directory")
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_warning_is_one_clean_line(folder, monkeypatch):
     monkeypatch.setattr(fitting, "FAINT", 2.0)

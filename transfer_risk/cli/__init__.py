@@ -20,7 +20,9 @@ class Commands(click.RichGroup):
             with plain_warnings():
                 return super().invoke(ctx)
         except (ValueError, FloatingPointError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
             fail([reason])
 
 
