@@ -246,14 +246,12 @@ def test_tuning_without_validation_sees_few_shot_slices_alone(task, monkeypatch)
 
     seen = []
     monkeypatch.setattr(training, "tuned", lambda p: seen.append(p) or tr.Decision("tuned", (0, 0)))
-    for options, every, words in (
-        ({"n_slices": 6}, False, "training cases"),
-        ({}, True, "training cases"),
-        ({"n_slices": 6, "validation": 0.3}, True, "validation cases"),
+    for options, slices, words in (
+        ({"n_slices": 6}, 6, "training cases"),
+        ({}, 4 * 5, "training cases"),
+        ({"n_slices": 6, "validation": 0.25}, 5, "validation cases"),
     ):
         recipe = tr.Recipe(decision="tuned", **options)
         made = finish(begin(make_source(), task, recipe), task, recipe)
-        assert seen[-1].every_slice is every and made.trained["tuned_on"] == words
-        if not every:
-            voxels = sum(y.numel() for _, _, y in seen[-1])
-            assert voxels == 6 * 16 * 12
+        assert made.trained["tuned_on"] == words
+        assert sum(y.numel() for _, _, y in seen[-1]) == slices * 16 * 12

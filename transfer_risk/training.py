@@ -152,8 +152,7 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
     if recipe.decision == "argmax":
         return student
     cases = start.validation or start.training
-    every = bool(start.validation) or not recipe.n_slices
-    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=every))
+    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=True))
     trained = dict(student.trained) | {
         "tuned_on": "validation cases" if start.validation else "training cases"
     }
