@@ -62,7 +62,8 @@ def rank_sources(
     names = [s.name for s in sources]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(
-            f"sources must have different names; {', '.join(twice)} occurs more than once"
+            f"sources must have different names; {', '.join(twice)} occurs more than once; "
+            'write another name = "..." in the source.toml of one of them'
         )
     cases = task.split("train")
     scores: dict[str, Score] = {}

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.adapters import load_source
 from transfer_risk.comparison import Change, Comparison, Contrast
 from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.runs import load_run
+from transfer_risk.tasks import read_toml
 
 UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
 DIGITS = {"hd95": 2, "components": 1, "component_size": 0, "distance": 2}
@@ -46,10 +46,11 @@ def run_text(path: str | Path) -> str:
         dice = mean_dice(rows)
         if dice.cases:
             low, high = dice.interval()
-            lines.append(f"Dice {stage:<6} {dice.value:.3f} [{low:.3f}, {high:.3f}]")
-    decision = load_source(run.path).decision
-    offsets = ", ".join(f"{v:+.2f}" for v in decision.offsets)
-    lines.append(f"decision {decision.kind}" + (f" ({offsets})" if offsets else ""))
+            over = f"[{low:.3f}, {high:.3f}]" if dice.cases > 1 else "(one case: no interval)"
+            lines.append(f"Dice {stage:<6} {dice.value:.3f} {over}")
+    decision = read_toml(Path(path) / "model" / "source.toml")["decision"]
+    offsets = ", ".join(f"{v:+.2f}" for v in decision["offsets"])
+    lines.append(f"decision {decision['kind']}" + (f" ({offsets})" if offsets else ""))
     return "\n".join(
         [*lines, f"next: transfer-risk compare {path}; transfer-risk plot {path} --out figure.png"]
     )
