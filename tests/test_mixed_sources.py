@@ -12,7 +12,8 @@ from click.testing import CliRunner
 import transfer_risk as tr
 from transfer_risk.cli import main
 
-HOME = Path(__file__).parent / "fixtures" / "nnunet" / "sagittal"
+FIXTURES = Path(__file__).parent / "fixtures"
+HOME = FIXTURES / "nnunet" / "sagittal"
 MODEL, FLAT = (
     HOME / "nnUNetTrainer__nnUNetPlans__3d_fullres",
     HOME / "nnUNetTrainer__nnUNetPlans__2d",
@@ -56,6 +57,68 @@ def test_score_ranks_a_model_a_folder_of_probabilities_and_a_native_source(task,
     assert saved["leep"] == pytest.approx(model["leep"], abs=2e-4)
     assert saved["dice"] == pytest.approx(model["dice"], abs=2e-3) and model["dice"] > 0.8
     assert all(row["cases"] == 2 and row["pixels"] == model["pixels"] for row in rows.values())
+
+
+def described(folder, target, *, arguments, dims, weights):
+    """A folder with source.toml and weights of a network of the fixtures' two channels."""
+    from safetensors.torch import save_model
+
+    folder.mkdir()
+    save_model(weights, str(folder / "weights.safetensors"))
+    (folder / "source.toml").write_text(
+        f'format = 1\nspatial_dims = {dims}\nchannels = ["T1", "CT"]\nclasses = ["background", "a", "b"]\n'
+        f'[network]\ntarget = "{target}"\nweights = "weights.safetensors"\n[network.arguments]\n{arguments}\n'
+        f"[preprocessing]\nsize = {[32, 32] if dims == 2 else [16, 16, 16]}\n"
+    )
+    return folder
+
+
+def copied(folder, name, extra=""):
+    """An exported network of one channel, T1, that is told the size it works on."""
+    home = FIXTURES / "exported"
+    text = (home / f"{Path(name).stem}.source.toml").read_text()
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes((home / name).read_bytes())
+    (folder / f"{Path(name).stem}.source.toml").write_text(text + extra)
+    return folder / name
+
+
+def test_one_ranking_mixes_every_family(task, tmp_path):
+    from monai.networks.nets import BasicUNet, SegResNet
+
+    torch.manual_seed(0)
+    basic = BasicUNet(2, 2, 3, features=(4, 4, 8, 8, 8, 4))
+    segres = SegResNet(3, 8, in_channels=2, out_channels=3, blocks_down=(1, 1), blocks_up=(1,))
+    by_name = {"arguments": "in_channels = 2\nout_channels = 3\n", "weights": segres, "dims": 3}
+    by_name["arguments"] += (
+        "init_filters = 8\nspatial_dims = 3\nblocks_down = [1, 1]\nblocks_up = [1]"
+    )
+    factory = {"arguments": "spatial_dims = 2\nin_channels = 2\nout_channels = 3\n", "dims": 2}
+    factory["arguments"] += "features = [4, 4, 8, 8, 8, 4]"
+    size = "size = [32, 32]\n"
+    sources = {
+        "native": native(tmp_path / "native"),
+        "Dataset501_Sagittal-3d_fullres": MODEL,
+        "Dataset501_Sagittal-2d": FLAT / "fold_0",
+        "predicted": HOME / "predicted",
+        "bundle": FIXTURES / "bundle",
+        "scripted": copied(tmp_path / "exported", "scripted.ts", size),
+        "fixed": copied(tmp_path / "exported", "fixed.pt2"),
+        "free": copied(tmp_path / "exported", "free.pt2", size),
+        "monai": described(tmp_path / "monai", "SegResNet", **by_name),
+        "factory": described(
+            tmp_path / "factory", "monai.networks.nets:BasicUNet", weights=basic, **factory
+        ),
+    }
+    result = run("score", task, *sources.values(), "--format", "json", "--out", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["ranking"]
+    assert {row["source"] for row in rows} == set(sources) and len(rows) == 10
+    assert len({row["pixels"] for row in rows}) == 1 and {row["cases"] for row in rows} == {2}
+    assert all(row["leep_floor"] - 1e-9 <= row["leep"] <= 0 for row in rows)
+    informed = {"Dataset501_Sagittal-3d_fullres", "Dataset501_Sagittal-2d", "predicted"}
+    assert {row["source"] for row in rows[:3]} == informed
+    assert run("plot", tmp_path / "r", "--out", tmp_path / "ranking.png").exit_code == 0
 
 
 @pytest.mark.parametrize("source", [MODEL / "fold_0", FLAT, HOME / "predicted"])

@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = ("analysis", "figures", "docs/examples")
+ELSEWHERE = {"deepbet.py", "nnunet_trainer.py"}  # want a wheel of others, and nnunetv2
 PROGRAMS = sorted(
-    p.relative_to(ROOT) for d in ("analysis", "figures") for p in (ROOT / d).glob("*.py")
+    p.relative_to(ROOT)
+    for folder in FOLDERS
+    for p in (ROOT / folder).glob("*.py")
+    if p.name not in ELSEWHERE
 )
 STUDIES = [p for p in PROGRAMS if p.name != "tables.py"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.passes import Progress
-from transfer_risk.prediction import channel_order, decide, predict_case
+from transfer_risk.prediction import decide, in_order, predict_case
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.runstats import common_span, stages
@@ -124,7 +124,7 @@ def _figure(
 def _predicted(source: Source, task: Task, case: Case) -> tuple[Volume, NDArray[Any]]:
     """The case as it is, and the classes that the source decides for."""
     volume = read(case, task, every_slice=True)
-    seen = Volume(volume.image[channel_order(source, task.channels)], volume.affine, volume.labels)
+    seen = in_order(source, volume, task.channels)
     return volume, decide(source, predict_case(source, case, seen))
 
 

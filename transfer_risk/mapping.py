@@ -29,17 +29,27 @@ def risk_maps(
     cases: Sequence[Case] | None = None,
     span: Span | None = None,
     base: float = 10.0,
+    in_sample: bool = False,
 ) -> dict[str, RiskMap]:
     """Risk maps of the test cases (or the given ones) on one span, by case id; T (1, X, Y, Z) float32.
 
     Each case is mapped with the smoothed joint of the other cases; a single case with its own joint. All maps are held
     in memory: `write_maps` is for many cases.
 
+    Args:
+        source: The model.
+        task: Its test cases are mapped where none are given.
+        cases: Instead of these.
+        span: Scale; where not given that of all maps.
+        base: R = base ** H.
+        in_sample: One joint of all mapped cases, their own labels included, as fine-tuning weighs its training cases.
+            Give `cases=task.split("train")`: weights made from test labels would leak.
+
     Raises:
         ValueError: if channels or dimensions do not fit, or a case cannot be used.
     """
     predictions = Predictions(source, task, task.split("test") if cases is None else cases)
-    maps = {case.id: values for case, values in _transferability(predictions)}
+    maps = {case.id: values for case, values in _transferability(predictions, in_sample)}
     if predictions.failed:
         raise ValueError("; ".join(predictions.failed.values()))
     common = span or reduce(or_, (Span.of(values) for values in maps.values()))
@@ -55,13 +65,15 @@ def write_maps(
     hardness: bool = False,
     base: float = 10.0,
     clip: float = 0.0,
+    in_sample: bool = False,
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
 
     Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
-    ignored), both on the image's own grid and on one span over all cases. One case at a time is in memory.
+    ignored), both on the image's own grid and on one span over all cases. One case at a time is in memory. `in_sample`
+    is that of `risk_maps`; the files' headers say which joint they were made with.
 
     Raises:
         ValueError: if channels or dimensions do not fit, or no case can be used.
@@ -74,6 +86,7 @@ def write_maps(
         hardness=hardness,
         base=base,
         clip=clip,
+        in_sample=in_sample,
         cache=cache,
         progress=progress,
     )
@@ -87,6 +100,7 @@ def write_stages(
     hardness: bool = False,
     base: float = 10.0,
     clip: float = 0.0,
+    in_sample: bool = False,
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
@@ -102,7 +116,7 @@ def write_stages(
     ):  # T waits here until the span of all cases is known
         for number, (folder, source) in enumerate(stages.items()):
             predictions = Predictions(source, task, used, cache, progress)
-            for case, values in _transferability(predictions):
+            for case, values in _transferability(predictions, in_sample):
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
             failed |= predictions.failed
@@ -114,13 +128,15 @@ def write_stages(
             for case in (c for c in used if c.id not in failed):
                 values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
                 layers = _layers(RiskMap(values, span, base), hardness)
-                note = f"{source.name}: {_joint_note(len(used) - len(failed))}"
+                note = f"{source.name}: {_joint_note(len(used) - len(failed), in_sample)}"
                 paths += _written(layers, folder, case, note)
     return paths, failed
 
 
-def _joint_note(cases: int) -> str:
-    return "joint of the other cases" if cases > 1 else "in-sample joint (one case)"
+def _joint_note(cases: int, in_sample: bool) -> str:
+    if cases == 1:
+        return "in-sample joint (one case)"
+    return f"in-sample joint of {cases} cases" if in_sample else "joint of the other cases"
 
 
 def _written(
@@ -148,8 +164,10 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
 
 
-def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
-    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases."""
+def _transferability(
+    predictions: Predictions, in_sample: bool = False
+) -> Iterator[tuple[Case, Tensor]]:
+    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases or of all."""
     task = predictions.task
     channel_order(predictions.source, task.channels)
     joints = {}
@@ -159,10 +177,10 @@ def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     total = reduce(add, joints.values())
-    alone = len(joints) == 1
+    own = in_sample or len(joints) == 1
     for case, theta, labels in predictions:
-        joint = total if alone else total - joints[case.id]
-        values = log_expected_prediction(theta, labels, joint, smoothed=not alone)[0]
+        joint = total if own else total - joints[case.id]
+        values = log_expected_prediction(theta, labels, joint, smoothed=not own)[0]
         del theta, labels
         target = read(case, task).labels
         assert target is not None

@@ -68,7 +68,8 @@ def rank_sources(
     names = [s.name for s in sources]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(
-            f"sources must have different names; {', '.join(twice)} occurs more than once"
+            f"sources must have different names; {', '.join(twice)} occurs more than once; "
+            'write another name = "..." in the source.toml of one of them'
         )
     scores, dropped, failed = _scores(sources, task, cache, progress)
     if probe or by.startswith("probe"):

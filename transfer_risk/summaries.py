@@ -46,7 +46,8 @@ def run_text(path: str | Path) -> str:
         dice = mean_dice(rows)
         if dice.cases:
             low, high = dice.interval()
-            lines.append(f"Dice {stage:<6} {dice.value:.3f} [{low:.3f}, {high:.3f}]")
+            over = f"[{low:.3f}, {high:.3f}]" if dice.cases > 1 else "(one case: no interval)"
+            lines.append(f"Dice {stage:<6} {dice.value:.3f} {over}")
     decision = read_toml(run.path / "model" / "source.toml")["decision"]
     offsets = ", ".join(f"{v:+.2f}" for v in decision["offsets"])
     lines.append(f"decision {decision['kind']}" + (f" ({offsets})" if offsets else ""))

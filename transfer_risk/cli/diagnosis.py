@@ -132,6 +132,11 @@ def score_command(
 @click.option(
     "--clip", default=0.0, show_default=True, type=click.FloatRange(0, 100, max_open=True)
 )
+@click.option(
+    "--in-sample",
+    is_flag=True,
+    help="One joint of all mapped cases, as for training weights (with --split train); else that of the other cases.",
+)
 @CACHE
 @source_options
 def map_command(
@@ -143,6 +148,7 @@ def map_command(
     hardness: bool,
     base: float,
     clip: float,
+    in_sample: bool,
     cache: float,
     reading: Reading,
 ) -> None:
@@ -168,11 +174,18 @@ def map_command(
             hardness=hardness,
             base=base,
             clip=clip,
+            in_sample=in_sample,
             cache=int(cache * 2**30),
             progress=progress,
         )
     click.echo(f"{len(paths)} maps in {out}")
-    notes([note for note in [channel_note(model, target.channels)] if note], "warning")
+    warnings = [channel_note(model, target.channels)]
+    if in_sample and (leaks := [c.id for c in chosen if c.id in target.test]):
+        warnings.append(
+            f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
+            "give --split train"
+        )
+    notes([w for w in warnings if w], "warning")
     fail(list(failed.values()))
 
 

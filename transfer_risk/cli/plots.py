@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import status
+from transfer_risk.cli.shared import Reading, notes, source_options, status
 
 POSSIBLE = {"run": ("maps", "curves"), "task": ("maps",), "ranking": ("ranking",)}
 ENDINGS = (".png", ".pdf", ".svg")
@@ -35,6 +35,7 @@ ENDINGS = (".png", ".pdf", ".svg")
 @click.option("--channel", help="Channel that is shown; the task's first.")
 @click.option("--by", help="Score of the ranking; leep.")
 @click.option("--width", type=click.FloatRange(min=3), help="Inches; maps 7, others 3.4.")
+@source_options
 def plot_command(
     inputs: tuple[str, ...],
     out: str,
@@ -44,6 +45,7 @@ def plot_command(
     channel: str | None,
     by: str | None,
     width: float | None,
+    reading: Reading,
 ) -> None:
     """Draw risk maps before and after (RUN, or one or two SOURCEs on TASK), training curves, or a RANKING."""
     if Path(out).suffix.lower() not in ENDINGS:
@@ -61,10 +63,15 @@ def plot_command(
         raise click.UsageError(f"--case, --slice and --channel are for maps; got them for {what}")
     if what != "ranking" and by:
         raise click.UsageError(f"--by is for a ranking; got it for {what}")
+    if kind != "task" and reading != Reading():
+        raise click.UsageError(
+            f"--source-config, --trust and --missing-channels are for SOURCEs; got them for a {kind}"
+        )
     from transfer_risk.plotting import save_figure
 
     if what == "maps":
-        figure = _maps(kind, inputs, ids, index=index, channel=channel, width=width or 7.0)
+        size = width or 7.0
+        figure = _maps(kind, inputs, ids, reading, index=index, channel=channel, width=size)
     else:
         figure = _chart(what, inputs[0], by, width or 3.4)
     save_figure(figure, out)
@@ -89,6 +96,7 @@ def _maps(
     kind: str,
     inputs: Sequence[str],
     ids: Sequence[str],
+    reading: Reading,
     *,
     index: int | None,
     channel: str | None,
@@ -102,14 +110,16 @@ def _maps(
         run = load_run(inputs[0])
         cases, number = _cases(run.task, run.cases, ids), _channel(run.task, channel)
         return plot_change(run, cases=cases, index=index, channel=number, width=width)
-    from transfer_risk.adapters import load_source
     from transfer_risk.layouts import load_task
+    from transfer_risk.prediction import channel_note
 
     task = load_task(inputs[0])
     cases, number = _cases(task, task.split("test"), ids), _channel(task, channel)
-    sources = [load_source(path) for path in inputs[1:]]
+    sources, failed = reading.load(inputs[1:])
+    if failed:
+        raise ValueError("; ".join(failed))
     with status() as progress:
-        return plot_maps(
+        figure = plot_maps(
             task,
             sources,
             cases=cases,
@@ -118,6 +128,8 @@ def _maps(
             width=width,
             progress=progress,
         )
+    notes([note for s in sources if (note := channel_note(s, task.channels))], "warning")
+    return figure
 
 
 def _chart(what: str, path: str, by: str | None, width: float) -> Any:
