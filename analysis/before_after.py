@@ -35,7 +35,7 @@ QUANTITIES = (
 SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning, pairs, seeds
     "smoke": (8.0, 6, 3, 2, 1, 1),
     "quick": (3.0, 7, 200, 100, 2, 1),
-    "full": (3.0, 10, 400, 200, 6, 3),
+    "full": (3.0, 10, 400, 200, 6, 1),
 }
 
 
