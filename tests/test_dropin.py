@@ -1,6 +1,7 @@
 """Maps and losses in other people's training loops: the programs of docs/examples, and maps of training cases."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -191,3 +192,17 @@ def test_a_run_with_one_test_case_has_no_interval(task, tmp_path):
     source = tr.save_source(make_source(), tmp_path / "s")
     result = run("finetune", task, source, "--iterations", 1, "--out", tmp_path / "run")
     assert result.exit_code == 0 and result.stdout.count("(one case: no interval)") == 2
+
+
+def test_the_source_toml_of_the_documentation_loads_as_it_stands(tmp_path):
+    from monai.networks.nets import SegResNet
+    from safetensors.torch import save_model
+
+    text = (EXAMPLES.parent / "models.md").read_text().split("```toml\n")[1].split("```")[0]
+    (tmp_path / "source.toml").write_text(text)
+    network = SegResNet(spatial_dims=3, in_channels=2, out_channels=3)
+    save_model(network, str(tmp_path / "weights.safetensors"))
+    source = tr.load_source(tmp_path)
+    assert source.preprocessing.size == (96, 96, 96) and source.missing_channels == "zero"
+    names = [name for name, _ in source.network.named_parameters()]
+    assert 0 < len([name for name in names if re.search(source.encoder, name)]) < len(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,8 @@ import torch
 from torch import nn
 
 from transfer_risk.loadreport import parts
+from transfer_risk.networks import LAYERS, with_outputs
 from transfer_risk.tasks import Source
-
-Layer = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""
@@ -108,7 +108,7 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
     hooks = [
         module.register_forward_hook(lambda m, _i, _o: order.append(names[m]))
         for module in network.modules()
-        if isinstance(module, Layer)
+        if isinstance(module, LAYERS)
     ]
     shape = source.preprocessing.size or (size,) * source.spatial_dims
     was = network.training
@@ -153,6 +153,12 @@ def _rebuilt(source: Source, num_classes: int) -> Source | None:
     return _softmax(replace(source, network=network.eval(), architecture=architecture), num_classes)
 
 
+def _headed(architecture: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The `[network]` table of a network whose layer of that name was replaced, so that it can be built again."""
+    sized = architecture.get("target", "unet") in ("unet", "nnunet")  # built for the classes
+    return dict(architecture) if sized else {**architecture, "head": name}
+
+
 def _with_new_layer(source: Source, num_classes: int) -> Source:
     """The source with a new last layer in its network, which is changed.
 
@@ -166,16 +172,8 @@ def _with_new_layer(source: Source, num_classes: int) -> Source:
             "of them: give its fold folder"
         )
     name = head_name(source.network, source)
-    parent, _, last = name.rpartition(".")
-    old: Any = source.network.get_submodule(name)
-    bias = old.bias is not None
-    new: nn.Module
-    if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes, bias=bias)
-    else:
-        options = {k: getattr(old, k) for k in ("kernel_size", "stride", "padding", "dilation")}
-        new = type(old)(old.in_channels, num_classes, bias=bias, **options)
-    setattr(source.network.get_submodule(parent), last, new)
+    with_outputs(source.network, name, num_classes)
+    source = replace(source, architecture=_headed(source.architecture, name))
     result = _softmax(source, num_classes)
     try:
         head_name(result.network, result)

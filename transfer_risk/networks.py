@@ -1,10 +1,15 @@
-"""The classic 2D U-Net (Ronneberger et al., MICCAI 2015) with batch normalisation and padded convolutions."""
+"""The classic 2D U-Net (Ronneberger et al., MICCAI 2015) with batch normalisation; another last layer for any network."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+"""Layers that can give a network's outputs."""
 
 
 class UNet(nn.Module):
@@ -63,3 +68,27 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
+
+
+def with_outputs(network: nn.Module, name: str, outputs: int) -> nn.Module:
+    """The network with a new layer in place of the one of that name, like it but with so many outputs; changed in place.
+
+    Raises:
+        ValueError: if the network has no convolution or linear layer of that name.
+    """
+    old: Any = dict(network.named_modules()).get(name)
+    if not isinstance(old, LAYERS):
+        raise ValueError(
+            f"head must name a convolution or linear layer of the network; got {name!r}"
+        )
+    bias = old.bias is not None
+    if isinstance(old, nn.Linear):
+        new: nn.Module = nn.Linear(old.in_features, outputs, bias=bias)
+    else:
+        names = ["kernel_size", "stride", "padding", "dilation", "padding_mode"]
+        names += ["output_padding"] if isinstance(old, LAYERS[2:4]) else []
+        options = {k: getattr(old, k) for k in names}
+        new = type(old)(old.in_channels, outputs, bias=bias, **options)
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, new)
+    return network

@@ -11,6 +11,7 @@ from torch import nn
 
 from transfer_risk.adapters.description import Description, folder_of
 from transfer_risk.adapters.weights import load_weights
+from transfer_risk.networks import with_outputs
 from transfer_risk.tasks import Source
 
 
@@ -29,13 +30,14 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     """
     build = _imported(description, trust)
     network = built(build, description)
+    head = fit_head(network, description)
     own = description.network.get("weights") is False
     notes = () if own else load_weights(network, weights_file(path, description), trust=trust)
     return description.source(
         network.eval(),
         path,
         found={},
-        architecture={"target": description.target, "arguments": arguments(description)},
+        architecture={"target": description.target, "arguments": arguments(description), **head},
         notes=notes,
     )
 
@@ -52,15 +54,15 @@ def arguments(description: Description) -> dict[str, Any]:
     """The table `[network.arguments]`, and None for the names in `[network] none` (TOML has no word for it).
 
     Raises:
-        ValueError: naming the file, if `[network]` has other keys than target, weights, arguments and none.
+        ValueError: naming the file, if `[network]` has other keys than target, weights, arguments, none and head.
     """
     table = description.network
     given, nothing = table.get("arguments", {}), table.get("none", [])
-    known = {"target", "weights", "arguments", "none"}
+    known = {"target", "weights", "arguments", "none", "head"}
     if set(table) - known or not isinstance(given, Mapping) or not isinstance(nothing, list):
         raise ValueError(
-            f"{description.file}: [network] may have target, weights, none (a list of arguments that are None) and a table "
-            f"[network.arguments]; got {dict(table)}"
+            f"{description.file}: [network] may have target, weights, none (a list of arguments that are None), head and a "
+            f"table [network.arguments]; got {dict(table)}"
         )
     return {**given, **dict.fromkeys(nothing)}
 
@@ -82,6 +84,24 @@ def built(build: Any, description: Description) -> nn.Module:
             f"{description.file}: {description.target} must return a torch.nn.Module; got a {type(network).__name__}"
         )
     return network
+
+
+def fit_head(network: nn.Module, description: Description) -> dict[str, str]:
+    """Give the layer that `[network] head` names as many outputs as there are classes; that entry, or an empty table.
+
+    Fine-tuning to another number of classes replaces the layer, and writes its name there.
+
+    Raises:
+        ValueError: naming the file, if there is no such layer.
+    """
+    name = str(description.network.get("head", ""))
+    if not name:
+        return {}
+    try:
+        with_outputs(network, name, len(description.names("classes")))
+    except ValueError as error:
+        raise ValueError(f"{description.file}: [network] {error}") from None
+    return {"head": name}
 
 
 def _imported(description: Description, trust: bool) -> Any:

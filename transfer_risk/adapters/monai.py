@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.factory import arguments, built, weights_file
+from transfer_risk.adapters.factory import arguments, built, fit_head, weights_file
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.tasks import Source
 
@@ -34,12 +34,13 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     given = arguments(description)
     build = network_class(description.target, str(description.file))
     network = built(build, description)
+    head = fit_head(network, description)
     notes = load_weights(network, weights_file(path, description), trust=trust)
     return description.source(
         network.eval(),
         path,
         found={"spatial_dims": spatial_dims(build, given)},
-        architecture={"target": description.target, "arguments": given},
+        architecture={"target": description.target, "arguments": given, **head},
         notes=notes,
     )
 
