@@ -105,6 +105,7 @@ def write_stages(
             for case, values in _transferability(predictions):
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
+                del values  # before the next case is predicted
             failed |= predictions.failed
         span = reduce(or_, (s for (_, case_id), s in spans.items() if case_id not in failed))
         paths: list[Path] = []
@@ -168,3 +169,4 @@ def _transferability(predictions: Predictions) -> Iterator[tuple[Case, Tensor]]:
         volume[0][target >= 0] = values.numpy()
         del target, values
         yield case, torch.from_numpy(volume)
+        del volume
