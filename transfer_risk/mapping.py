@@ -119,6 +119,7 @@ def write_stages(
             for case, values in _transferability(predictions, in_sample):
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
+                del values  # before the next case is predicted
             failed |= predictions.failed
         if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
@@ -188,3 +189,4 @@ def _transferability(
         volume[0][target >= 0] = values.numpy()
         del target, values
         yield case, torch.from_numpy(volume)
+        del volume

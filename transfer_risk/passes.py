@@ -82,8 +82,7 @@ class Predictions:
         volume = [read_for(self.source, case, self.task, every_slice=self.every_slice)]
         labels = volume[0].labels
         assert labels is not None
-        valid = labels >= 0
-        if not valid.any():
+        if not (labels >= 0).any():
             raise ValueError(
                 f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
             )
@@ -92,6 +91,7 @@ class Predictions:
         else:
             theta = predict_case(self.source, case, volume.pop())
         give_back_memory()
+        valid = labels >= 0
         kept = np.empty((len(theta), int(valid.sum())), dtype=theta.dtype)
         for plane, row in zip(theta, kept, strict=True):
             row[:] = plane[valid]

@@ -148,16 +148,20 @@ def predict_images(source: Source, images: Tensor) -> Tensor:
 
 def _windows(source: Source, images: Tensor, size: tuple[int, ...]) -> Tensor:
     """Blended raw outputs of images that are larger than the window somewhere and nowhere smaller."""
+
+    def outputs(window: Tensor) -> Tensor:
+        if window.ndim == 5:  # what the last window left behind is not added to what this one takes
+            give_back_memory()
+        return source.outputs(window)
+
     overlap = source.preprocessing.overlap
     if source.preprocessing.tiling == "even":
-        return blended(images, size, overlap, source.outputs)
+        return blended(images, size, overlap, outputs)
     from monai.inferers.utils import sliding_window_inference
 
     number = BATCH if len(size) == 2 else 1
     return torch.as_tensor(
-        sliding_window_inference(
-            images, size, number, source.outputs, overlap=overlap, mode="gaussian"
-        )
+        sliding_window_inference(images, size, number, outputs, overlap=overlap, mode="gaussian")
     )
 
 
