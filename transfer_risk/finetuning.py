@@ -21,7 +21,7 @@ from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runs import Stage
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.tasks import Case, Source, Task, read_toml
 from transfer_risk.training import Start, begin, finish
 from transfer_risk.volumes import read, write
 
@@ -68,7 +68,7 @@ def finetune(
         return _trained(start, task, options, None, progress=progress, tell=tell, report=report)
     folder = RunFolder.of(out, source, task, options, resume=resume)
     if folder.finished:
-        return load_source(folder.path / "model", trust=True)  # its network was built a moment ago
+        return _finished(folder.path / "model", source)
     clock = [time.time()]
     _check_tests(task)
     start = begin(source, task, options, check=_check_saving, tell=tell)
@@ -84,6 +84,13 @@ def finetune(
     folder.write_manifest(_record(start, task, command, clock))
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))
+
+
+def _finished(model: Path, source: Source) -> Source:
+    """The student of a finished run; trusted with code no further than the source that was loaded already."""
+    network = read_toml(model / "source.toml").get("network", {})
+    known = all(network.get(k) == source.architecture.get(k) for k in ("target", "arguments"))
+    return load_source(model, trust=known)
 
 
 def _trained(
