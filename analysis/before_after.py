@@ -19,14 +19,6 @@ import pandas as pd
 
 import transfer_risk as tr
 
-PAIRS = (
-    ("csf-t1", "gm-t1"),
-    ("gm-t1", "wm-t1"),
-    ("wm-t1", "csf-t1"),
-    ("csf-t2", "gm-t2"),
-    ("gm-t1", "gm-t2"),
-    ("wm-t2", "wm-t1"),
-)
 METHODS = ("vanilla", "risk-map")
 QUANTITIES = (
     *("dice", "transferability", "area_50", "components", "component_size"),
@@ -98,7 +90,7 @@ def main() -> None:
     *_, pairs, seeds = SIZES[size]
     jobs = [
         {"size": size, "source": source, "target": target, "seed": seed}
-        for source, target in PAIRS[:pairs]
+        for source, target in tr.PAIRS["tissue"][:pairs]
         for seed in range(seeds)
     ]
     table = tr.run_study(

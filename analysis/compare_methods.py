@@ -21,24 +21,6 @@ import pandas as pd
 import transfer_risk as tr
 
 METHODS = ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")
-PAIRS = {
-    "tissue": (
-        ("csf-t1", "gm-t1"),
-        ("gm-t1", "wm-t1"),
-        ("wm-t1", "csf-t1"),
-        ("csf-t2", "gm-t2"),
-        ("gm-t1", "gm-t2"),
-        ("wm-t2", "wm-t1"),
-    ),
-    "tumour": (
-        ("t1", "t2"),
-        ("t1", "flair"),
-        ("t2", "t1"),
-        ("t2", "flair"),
-        ("flair", "t1"),
-        ("flair", "t2"),
-    ),
-}
 SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning, pairs, seeds
     "smoke": (8.0, 4, 3, 2, 1, 1),
     "quick": (3.0, 7, 200, 100, 2, 1),
@@ -62,7 +44,7 @@ def main() -> None:
     iterations = options.iterations or default
     sources_only = [
         {"folder": str(folder), "size": size, "anatomy": anatomy, "seed": seed}
-        for anatomy in PAIRS
+        for anatomy in tr.PAIRS
         for seed in range(seeds)
     ]
     tell = _tell
@@ -72,7 +54,7 @@ def main() -> None:
     jobs = [
         {"size": size, "anatomy": anatomy, "source": source, "target": target, "seed": seed}
         | {"iterations": iterations, "method": method, "folder": str(folder)}
-        for anatomy, all_pairs in PAIRS.items()
+        for anatomy, all_pairs in tr.PAIRS.items()
         for source, target in all_pairs[:pairs]
         for seed in range(seeds)
         for method in METHODS
@@ -94,7 +76,7 @@ def prepare(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     spacing, cases, iterations, *_ = SIZES[job["size"]]
     tr.prepare_cohorts(
         Path(job["folder"]) / f"{job['anatomy']}-{job['seed']}",
-        sorted({source for source, _ in PAIRS[job["anatomy"]]}),
+        sorted({source for source, _ in tr.PAIRS[job["anatomy"]]}),
         anatomy=job["anatomy"],
         seed=job["seed"],
         spacing=spacing,

@@ -31,24 +31,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "probe + eep-risk": {"method": "eep-risk", "head": "probe"},
     "probe + adaptive-risk": {"method": "adaptive-risk", "head": "probe"},
 }
-PAIRS = {
-    "tissue": (
-        ("csf-t1", "gm-t1"),
-        ("gm-t1", "wm-t1"),
-        ("wm-t1", "csf-t1"),
-        ("csf-t2", "gm-t2"),
-        ("gm-t1", "gm-t2"),
-        ("wm-t2", "wm-t1"),
-    ),
-    "tumour": (
-        ("t1", "t2"),
-        ("t1", "flair"),
-        ("t2", "t1"),
-        ("t2", "flair"),
-        ("flair", "t1"),
-        ("flair", "t2"),
-    ),
-}
 REGIMES = {  # cohort, iterations, slices (0 = all)
     "tissue, 50 iterations": ("tissue", 50, 0),
     "tissue, 200 iterations": ("tissue", 200, 0),
@@ -71,7 +53,7 @@ def prepare(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     spacing, cases, iterations, *_ = SIZES[job["size"]]
     tr.prepare_cohorts(
         Path(job["folder"]) / f"{job['cohort']}-{job['seed']}",
-        sorted({source for source, _ in PAIRS[job["cohort"]]}),
+        sorted({source for source, _ in tr.PAIRS[job["cohort"]]}),
         anatomy=job["cohort"],
         seed=job["seed"],
         spacing=spacing,
@@ -116,7 +98,7 @@ def main() -> None:
     common = {"size": size, "folder": str(folder)}
     runs = range(first, first + seeds)
     tr.run_study(
-        [common | {"cohort": cohort, "seed": seed} for cohort in PAIRS for seed in runs],
+        [common | {"cohort": cohort, "seed": seed} for cohort in tr.PAIRS for seed in runs],
         prepare,
         folder / "prepared.csv",
         processes=options.processes,
@@ -126,7 +108,7 @@ def main() -> None:
         {"regime": regime, "source": source, "target": target, "seed": seed, "recipe": recipe}
         | common
         for regime in list(REGIMES)[:: 4 if size == "smoke" else 1]
-        for source, target in PAIRS[REGIMES[regime][0]][:pairs]
+        for source, target in tr.PAIRS[REGIMES[regime][0]][:pairs]
         for seed in runs
         for recipe in RECIPES
     ]

@@ -58,6 +58,7 @@ _HOMES = {
     "plot_maps": "galleries",
     "run_study": "studies",
     "paired_summary": "studies",
+    "PAIRS": "cohorts",
     "prepare_cohorts": "cohorts",
     "cohort_task": "cohorts",
     "load_template": "phantom",

@@ -12,6 +12,26 @@ from transfer_risk.phantom import load_template, write_source_and_target
 from transfer_risk.tasks import Task
 from transfer_risk.training import pretrain
 
+PAIRS = {
+    "tissue": (
+        ("csf-t1", "gm-t1"),
+        ("gm-t1", "wm-t1"),
+        ("wm-t1", "csf-t1"),
+        ("csf-t2", "gm-t2"),
+        ("gm-t1", "gm-t2"),
+        ("wm-t2", "wm-t1"),
+    ),
+    "tumour": (
+        ("t1", "t2"),
+        ("t1", "flair"),
+        ("t2", "t1"),
+        ("t2", "flair"),
+        ("flair", "t1"),
+        ("flair", "t2"),
+    ),
+}
+"""Six pairs (source, target) of tasks by anatomy, for `cohort_task`."""
+
 
 def prepare_cohorts(
     folder: str | Path,
