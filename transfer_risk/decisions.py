@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer_risk.passes import Predictions
+from transfer_risk.passes import Predictions, Progress
 from transfer_risk.tables import dice
 from transfer_risk.tasks import Case, Decision, Source, Task
 
@@ -31,10 +31,16 @@ def adjusted(weights: Tensor) -> Decision:
     return Decision("adjusted", tuple(round(float(v), 6) + 0.0 for v in offsets))
 
 
-def tune_decision(source: Source, task: Task, *, cases: Sequence[Case] | None = None) -> Decision:
+def tune_decision(
+    source: Source,
+    task: Task,
+    *,
+    cases: Sequence[Case] | None = None,
+    progress: Progress | None = None,
+) -> Decision:
     """Offsets with the best mean foreground Dice of a source of the task on its training cases, or on the given ones."""
     used = task.split("train") if cases is None else cases
-    return tuned(Predictions(source, task, used, every_slice=True))
+    return tuned(Predictions(source, task, used, progress=progress, every_slice=True))
 
 
 def tuned(predictions: Predictions) -> Decision:

@@ -10,14 +10,13 @@ import nibabel as nib
 import torch
 
 from transfer_risk.collecting import collect
-from transfer_risk.decisions import adjusted, tuned
+from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import adapted_source, freeze, refuse_stored
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
-from transfer_risk.passes import Predictions
 from transfer_risk.prediction import channel_order
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
@@ -152,7 +151,7 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
     if recipe.decision == "argmax":
         return student
     cases = start.validation or start.training
-    decision = tuned(Predictions(student, task, cases, progress=tell, every_slice=True))
+    decision = tune_decision(student, task, cases=cases, progress=tell)
     trained = dict(student.trained) | {
         "tuned_on": "validation cases" if start.validation else "training cases"
     }
