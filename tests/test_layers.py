@@ -29,7 +29,7 @@ LEVELS = [  # modules of one level never import each other
     {"finetuning"},
     {"phantom", "overlays", "summaries"},
     {"plotting", "paper", "cohorts"},
-    {"pages"},
+    {"pages", "transfers"},
     {"galleries"},
     {"demo"},
     {"cli"},

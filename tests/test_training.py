@@ -245,7 +245,9 @@ def test_tuning_without_validation_sees_few_shot_slices_alone(task, monkeypatch)
     from transfer_risk import decisions
 
     seen = []
-    monkeypatch.setattr(decisions, "tuned", lambda p: seen.append(p) or tr.Decision("tuned", (0, 0)))
+    monkeypatch.setattr(
+        decisions, "tuned", lambda p: seen.append(p) or tr.Decision("tuned", (0, 0))
+    )
     for options, slices, words in (
         ({"n_slices": 6}, 6, "training cases"),
         ({}, 4 * 5, "training cases"),

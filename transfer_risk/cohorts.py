@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transfer_risk.adapters import save_source
+from transfer_risk.adapters import load_source, save_source
 from transfer_risk.layouts import load_task, write_tasks
-from transfer_risk.phantom import load_template, write_source_and_target
-from transfer_risk.tasks import Task
+from transfer_risk.phantom import load_template, write_source_and_target, write_tumour_cohort
+from transfer_risk.tasks import Source, Task
 from transfer_risk.training import pretrain
 
+PARTITIONS = (13, 14, 17, 18)
 PAIRS = {
     "tissue": (
         ("csf-t1", "gm-t1"),
@@ -33,6 +34,12 @@ PAIRS = {
 """Six pairs (source, target) of tasks by anatomy, for `cohort_task`."""
 
 
+TISSUE_TASKS = ("csf-t1", "csf-t2", "gm-t1", "gm-t2", "wm-t1", "wm-t2")
+"""The paper's six tasks on iSeg-2019 (Table I)."""
+PARTITION_TASKS = ("13-t1", "14-t1", "14-t2", "14-flair", "17-t2", "18-flair")
+"""The paper's six tasks on FeTS 2021 (Table II): institution and modality."""
+
+
 def prepare_cohorts(
     folder: str | Path,
     sources: Sequence[str],
@@ -43,43 +50,92 @@ def prepare_cohorts(
     cases: int = 10,
     iterations: int = 400,
 ) -> None:
-    """Write source and target cohort, their tasks, and `sources/<name>` for each source; what is there is kept.
-
-    The sources are U-Nets of width 8 and depth 4.
+    """Write cohorts and tasks, and `sources/<name>` for each source: U-Nets of width 8 and depth 4; what is there is kept.
 
     Args:
         folder: Where it all goes.
         sources: Names of source tasks, see `cohort_task`.
-        anatomy: `tissue` or `tumour`.
-        seed: Of subjects (100 apart, so that studies with different seeds share none) and of weights.
+        anatomy: As in `write_cohorts`.
+        seed: Of subjects and of weights.
         spacing: Voxel size in mm.
         cases: Subjects of each cohort.
         iterations: Of pretraining.
     """
-    place = Path(folder)
-    write_source_and_target(
-        place,
-        anatomy=anatomy,
-        cases=cases,
-        seed=100 * (seed + 1),
-        template=load_template(spacing=spacing),
-    )
-    write_tasks(place, place / "tasks", binary=anatomy == "tissue")
+    write_cohorts(folder, anatomy=anatomy, seed=seed, spacing=spacing, cases=cases)
     for name in sources:
-        if not (place / "sources" / name / "source.toml").exists():
-            task = cohort_task(place, "source", name)
-            made = pretrain(task, width=8, depth=4, iterations=iterations, seed=seed)
-            save_source(made, place / "sources" / name)
+        pretrain_source(folder, name, seed=seed, iterations=iterations)
+
+
+def write_cohorts(
+    folder: str | Path,
+    *,
+    anatomy: str,
+    seed: int,
+    spacing: float = 3.0,
+    cases: int = 10,
+    data: str | Path | None = None,
+    partitions: str | Path | None = None,
+) -> None:
+    """Write the cohorts of one anatomy and their tasks; what is there is kept.
+
+    Args:
+        folder: Where it all goes.
+        anatomy: `tissue` or `tumour` (a source and a target cohort, which share neither subjects nor scanner), or
+            `partitions` (institutions 13, 14, 17 and 18 with tumours; the tasks of one share its subjects).
+        seed: Of subjects; 100 apart, so that studies with different seeds share none.
+        spacing: Voxel size in mm.
+        cases: Subjects of each cohort.
+        data: Folder of iSeg-2019 or FeTS: nothing is simulated, its tasks are source and target alike.
+        partitions: Partitioning csv of FeTS.
+
+    Raises:
+        ValueError: if `data` is incomplete or has another layout.
+    """
+    place = Path(folder)
+    if data is not None:
+        write_tasks(data, place / "tasks", partitions=partitions)
+        return
+    template, first = load_template(spacing=spacing), 100 * (seed + 1)
+    if anatomy == "partitions":
+        for k in PARTITIONS:
+            if not (place / f"Dataset{k:03d}_Partition{k}").exists():
+                write_tumour_cohort(
+                    place,
+                    cases=cases,
+                    seed=first + k,
+                    template=template,
+                    institution=k,
+                    name=f"Dataset{k:03d}_Partition{k}",
+                    prefix=f"partition{k}",
+                )
+    else:
+        write_source_and_target(place, anatomy=anatomy, cases=cases, seed=first, template=template)
+    write_tasks(place, place / "tasks", binary=anatomy == "tissue")
+
+
+def pretrain_source(
+    folder: str | Path, name: str, *, seed: int, iterations: int, width: int = 8, depth: int = 4
+) -> tuple[Source, Task]:
+    """The source `sources/<name>` of a folder of cohorts, trained where it is not there yet, and its own task."""
+    task, path = cohort_task(folder, "source", name), Path(folder) / "sources" / name
+    if not (path / "source.toml").exists():
+        made = pretrain(task, width=width, depth=depth, iterations=iterations, seed=seed)
+        save_source(made, path)
+    return replace(load_source(path), name=name), task
 
 
 def cohort_task(folder: str | Path, role: str, name: str) -> Task:
     """Task of the `source` or `target` cohort: `gm-t1` is grey matter on T1, `t1` all tumour classes on T1.
 
+    `14-t2` is all tumour classes on T2 of institution 14, source and target alike; so are tasks of real data.
+
     Raises:
         ValueError: if there is no such task.
     """
     tasks = Path(folder) / "tasks"
-    if (tasks / f"{role}-{name}.toml").exists():
-        return load_task(tasks / f"{role}-{name}.toml")
-    whole = load_task(tasks / f"{role}.toml")
-    return replace(whole.on_channels(name.upper()), name=f"{role}-{name}")
+    for own in (f"{role}-{name}", name):
+        if (tasks / f"{own}.toml").exists():
+            return load_task(tasks / f"{own}.toml")
+    number, _, channel = name.rpartition("-")
+    whole = load_task(tasks / (f"partition{number}.toml" if number else f"{role}.toml"))
+    return replace(whole.on_channels(channel.upper()), name=name if number else f"{role}-{name}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -105,6 +107,36 @@ def paired_summary(
             row |= {"difference": difference.value, "low": low, "high": high}
             rows.append(row | {"p": difference.p_value, "pairs": difference.cases})
     return pd.DataFrame(rows)
+
+
+def study_options(
+    description: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None
+) -> argparse.Namespace:
+    """The command line of a study: `size` (smoke, quick or full), `processes`, `work`, `out`, and its own arguments.
+
+    Args:
+        description: The program's docstring.
+        arguments: Keywords of `argparse` by further option.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for size in ("smoke", "quick"):
+        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
+    parser.add_argument("--processes", type=int, default=2, help="At once, of one thread each.")
+    parser.add_argument("--work", type=Path, help="Folder for cohorts, sources and models; kept.")
+    beside = Path(sys.argv[0]).resolve().parent / "results"
+    parser.add_argument("--out", type=Path, default=beside, help="For the CSVs.")
+    for name, keywords in (arguments or {}).items():
+        parser.add_argument(name, **keywords)
+    options = parser.parse_args()
+    options.size = options.size or "full"
+    options.work = options.work or options.out / "work" / options.size
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def tell(line: str) -> None:
+    """Progress to stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _one_thread() -> None:
