@@ -1,6 +1,6 @@
 """What fine-tuning does to the risk map, claim by claim of the paper's section III-E, always beside vanilla.
 
-For pairs of source and target tissue of the embedded cohort: area above a hardness of .5, number and size of high-risk
+For all 30 ordered pairs of the six tissue tasks (as table1.py): area above a hardness of .5, number and size of high-risk
 regions, distances of high-risk voxels to the border of the source's prediction and of the target's labels, before and after
 fine-tuning, on one span. Writes results/before_after.csv (one row per pair, seed, method, quantity) and
 results/before_after_summary.csv (mean change over pairs with t interval). A killed run goes on.
@@ -8,10 +8,9 @@ results/before_after_summary.csv (mean change over pairs with t interval). A kil
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +23,20 @@ QUANTITIES = (
     *("dice", "transferability", "area_50", "components", "component_size"),
     *("distance_source", "distance_target"),
 )
-SIZES = {  # spacing in mm, cases, iterations of pretraining and of fine-tuning, pairs, seeds
-    "smoke": (8.0, 6, 3, 2, 1, 1),
-    "quick": (3.0, 7, 200, 100, 2, 1),
-    "full": (3.0, 10, 400, 200, 6, 1),
-}
 
 
 def change(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Fine-tune one source on one target by each method; what changed, on one span over all maps."""
-    spacing, cases, pretraining, iterations, *_ = SIZES[job["size"]]
+    place = Path(job["folder"])
+    source = tr.load_source(place / "sources" / job["source"])
+    target = tr.cohort_task(place, "target", job["target"])
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tr.prepare_cohorts(
-            folder,
-            [job["source"]],
-            anatomy="tissue",
-            seed=job["seed"],
-            spacing=spacing,
-            cases=cases,
-            iterations=pretraining,
-        )
-        source = tr.load_source(folder / "sources" / job["source"])
-        target = tr.cohort_task(folder, "target", job["target"])
         for method in METHODS:
-            recipe = tr.Recipe(method=method, iterations=iterations, lr=1e-3, seed=job["seed"])
-            tr.finetune(source, target, recipe, out=folder / method)
-        comparison = tr.compare([tr.load_run(folder / method) for method in METHODS])
+            recipe = tr.Recipe(
+                method=method, iterations=job["iterations"], lr=job["lr"], seed=job["seed"]
+            )
+            tr.finetune(source, target, recipe, out=Path(name) / method)
+        comparison = tr.compare([tr.load_run(Path(name) / method) for method in METHODS])
     return [
         {
             "method": c.run,
@@ -80,26 +66,27 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-    size = options.size or "full"
-    *_, pairs, seeds = SIZES[size]
+    options = tr.study_options(__doc__, tr.TRANSFER_OPTIONS)
+    study = tr.transfer_study(options, "tissue")
+    tasks = tr.TISSUE_TASKS[:2] if options.size == "smoke" else tr.TISSUE_TASKS
+    study.prepare(tasks)
+    pairs = list(permutations(tasks, 2))[:: {"smoke": 2, "quick": 6}.get(options.size, 1)]
+    common = {"size": options.size, "iterations": study.size.stops[-1], "lr": study.size.lr}
     jobs = [
-        {"size": size, "source": source, "target": target, "seed": seed}
-        for source, target in tr.PAIRS["tissue"][:pairs]
-        for seed in range(seeds)
+        {"source": source, "target": target, "seed": seed}
+        | common
+        | {"folder": str(study.place(seed))}
+        for source, target in pairs
+        for seed in study.seeds
     ]
     table = tr.run_study(
         jobs,
         change,
-        options.out / "before_after.csv",
-        processes=options.processes,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+        study.folder / "before_after.csv",
+        processes=study.processes,
+        progress=study.progress,
+    ).drop(columns="folder")
+    table.to_csv(options.out / "before_after.csv", index=False, float_format="%.6g")
     short = summary(table)
     short.to_csv(options.out / "before_after_summary.csv", index=False, float_format="%.4g")
     print(short.to_string(index=False, float_format="{:.4g}".format))

@@ -30,7 +30,7 @@ LEVELS = [  # modules of one level never import each other
     {"phantom", "overlays", "summaries"},
     {"plotting", "paper", "cohorts"},
     {"pages", "transfers"},
-    {"galleries"},
+    {"galleries", "protocols"},
     {"demo"},
     {"cli"},
 ]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from transfer_risk.riskmap import RiskMap, Span, risk_map
+from transfer_risk.riskmap import RiskMap, Span, class_shuffled, risk_map
 from transfer_risk.transferability import Joint, log_expected_prediction
 
 SEEDS = range(20)
@@ -375,3 +375,17 @@ def test_error_labels_of_another_shape():
     theta, labels, _ = make_batch(0)
     with pytest.raises(ValueError, match=r"labels must be \(B, \*S\) for probabilities"):
         risk_map(theta, labels[:1])
+
+
+def test_shuffled_risk_has_the_same_values_in_each_class_of_each_image():
+    torch.manual_seed(0)
+    risk, labels = 1 + 9 * torch.rand(3, 8, 9), torch.randint(-1, 3, (3, 8, 9))
+    made = class_shuffled(risk, labels, 3)
+    assert (made[labels == -1] == 0).all() and not torch.equal(made[labels >= 0], risk[labels >= 0])
+    for image in range(3):
+        for k in range(3):
+            own = labels[image] == k
+            assert_close(made[image][own].sort().values, risk[image][own].sort().values)
+    torch.manual_seed(0)
+    torch.rand(3, 8, 9), torch.randint(-1, 3, (3, 8, 9))
+    assert torch.equal(class_shuffled(risk, labels, 3), made)

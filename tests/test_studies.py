@@ -79,3 +79,5 @@ def test_paired_summary_equals_a_loop():
         assert row["difference"] == pytest.approx((a - b).mean(), abs=1e-12)
         if row["method"] != "vanilla":
             assert row["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue) and row["pairs"] == 5
+            assert row["better"] == sum(a > b)
+            assert row["p_signed_rank"] == pytest.approx(stats.wilcoxon(a - b).pvalue)

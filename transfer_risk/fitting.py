@@ -21,7 +21,7 @@ from transfer_risk.samples import Batch, Samples
 from transfer_risk.tasks import Source
 
 Progress = Callable[[int, float], None]
-DIVIDED = ("risk-map", "class-mean")
+DIVIDED = ("risk-map", "class-mean", "class-shuffle")
 """Methods whose loss is divided by the foreground."""
 FAINT = 1e-3
 """Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
@@ -124,13 +124,13 @@ def fit(
         return
     features = features or Features.of(student, samples, recipe)
     kind, precise = recipe.device.partition(":")[0], recipe.precision == "fp32"
+    training_mode(network)
     faint, divided = False, recipe.method in DIVIDED and recipe.divisor != "pixels"
     while state.iteration < recipe.iterations:
         start = time.perf_counter()
         step = state.iteration + 1
         rng = np.random.default_rng([recipe.seed, step])
         torch.manual_seed(int(rng.integers(2**62)))
-        training_mode(network)
         batch = moved(_augmented(samples.draw(recipe.batch, rng), rng, recipe), recipe.device)
         state.optimiser.zero_grad(set_to_none=True)
         with nullcontext() if precise else torch.autocast(kind, torch.bfloat16):

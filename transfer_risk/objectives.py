@@ -20,10 +20,11 @@ from transfer_risk.losses import (
     weighted_mean_loss,
 )
 from transfer_risk.recipes import Recipe
-from transfer_risk.riskmap import RiskMap, Span, class_means
+from transfer_risk.riskmap import RiskMap, Span, class_means, class_shuffled
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.scales import percentile
 
+CONTROLS = {"class-mean": class_means, "class-shuffle": class_shuffled}
 GAMMA = 1 / 3
 """Exponent of `eep-risk`: weight EEP(y)^-gamma."""
 LEAST_EEP = 1e-4
@@ -72,8 +73,8 @@ class Objective:
         risk_map = self._risk_map(batch)
         if method == "risk-map":
             return risk_map.risk
-        if method == "class-mean":
-            return class_means(risk_map.risk, batch.labels, len(self.class_weights))
+        if method in CONTROLS:
+            return CONTROLS[method](risk_map.risk, batch.labels, len(self.class_weights))
         if method == "trs-map" and not self.recipe.exponential:
             return torch.where(valid, 1 + risk_map.hardness, 0.0)
         least = self.least if method == "trs-map" else math.log(LEAST_EEP)
@@ -89,7 +90,7 @@ class Objective:
             self._remember(logits.detach(), labels)
         if recipe.method == "vanilla":
             loss = vanilla_loss(logits, labels)
-        elif recipe.method in ("risk-map", "class-mean"):
+        elif recipe.method in ("risk-map", *CONTROLS):
             divisor = cast(Divisor, recipe.divisor)
             least = recipe.min_foreground
             risk = self.weights(batch)

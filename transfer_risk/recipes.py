@@ -16,10 +16,11 @@ METHODS = (
     "trs-map",
     "risk-map",
     "class-mean",
+    "class-shuffle",
     "eep-risk",
     "adaptive-risk",
 )
-MAPPED = ("trs-map", "risk-map", "class-mean", "eep-risk")
+MAPPED = ("trs-map", "risk-map", "class-mean", "class-shuffle", "eep-risk")
 """Methods that need the source's transferability on the training cases."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -42,8 +43,8 @@ class Recipe:
     """Options of a fine-tuning; the defaults are the paper's protocol where it gives one.
 
     Args:
-        method: Loss: `vanilla`, `class-weight`, `trs-map`, `risk-map` (the paper), `class-mean` (its control), or
-            `eep-risk` and `adaptive-risk` (beyond the paper).
+        method: Loss: `vanilla`, `class-weight`, `trs-map`, `risk-map` (the paper), `class-mean` and `class-shuffle`
+            (its controls), or `eep-risk` and `adaptive-risk` (beyond the paper).
         iterations: Steps.
         lr: Learning rate.
         batch: Slices (2D) or patches (3D) per step.

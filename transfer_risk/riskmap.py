@@ -128,6 +128,25 @@ def class_means(risk: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return (hot * means.unsqueeze(1)).sum(-1).reshape(risk.shape)
 
 
+def class_shuffled(risk: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Risk (B, *S) with the values of each class permuted among its pixels of the same image; 0 where ignored.
+
+    The control `class-shuffle`: the same weights in each class, at random places. Drawn from torch's generator.
+
+    Args:
+        risk: (B, *S).
+        labels: (B, *S), -1 where ignored.
+        num_classes: Y.
+    """
+    result = torch.zeros_like(risk)
+    for image in range(len(risk)):
+        for k in range(num_classes):
+            own = labels[image] == k
+            values = risk[image][own]
+            result[image][own] = values[torch.randperm(len(values)).to(values.device)]
+    return result
+
+
 def risk_map(
     probabilities: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
+from transfer_risk.significance import holm, signed_rank_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def paired_summary(
     reference: str,
     beside: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """By group and method: the mean value over pairs and the paired difference to a reference method.
+    """By group and method: the mean value over pairs and the paired difference to a reference method, with tests.
 
     Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
 
@@ -91,7 +92,9 @@ def paired_summary(
         beside: Columns whose means are given too.
 
     Returns:
-        Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p and pairs.
+        Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p (t test) and
+        pairs; better (pairs with a positive difference), p_signed_rank (Wilcoxon) and p_holm (the same, corrected for the
+        methods of the group).
     """
     import pandas as pd
 
@@ -99,13 +102,21 @@ def paired_summary(
     rows = []
     for names, block in means.groupby(level=list(groups), sort=False):
         wide = block[value].unstack(method)
+        others: list[Row] = []
         for name in dict.fromkeys(block.index.get_level_values(method)):
             difference = Estimate.mean((wide[name] - wide[reference]).to_numpy())
             low, high = difference.interval()
             row = dict(zip(groups, names, strict=True)) | {method: name}
             row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
             row |= {"difference": difference.value, "low": low, "high": high}
-            rows.append(row | {"p": difference.p_value, "pairs": difference.cases})
+            row |= {"p": difference.p_value, "pairs": difference.cases}
+            row |= {"better": int((wide[name] > wide[reference]).sum())}
+            own = signed_rank_p((wide[name] - wide[reference]).to_numpy())
+            rows.append(row | {"p_signed_rank": own, "p_holm": math.nan})
+            if name != reference:
+                others.append(rows[-1])
+        for row, p in zip(others, holm([r["p_signed_rank"] for r in others]), strict=True):
+            row["p_holm"] = p
     return pd.DataFrame(rows)
 
 

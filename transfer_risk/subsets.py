@@ -57,14 +57,20 @@ def _group(case: Case) -> str:
     return case.group or case.id
 
 
-def _few_slices(cases: Sequence[Case], task: Task, recipe: Recipe) -> list[Case]:
-    """The cases with `n_slices` of their slices in all; a case without any is left out."""
+def training_slices(cases: Sequence[Case], task: Task) -> list[tuple[int, int]]:
+    """Number of the case and of the slice, for every slice of the cases that counts for training."""
+    others = tuple(a for a in range(3) if a != task.slices.axis)
     places = []
     for number, case in enumerate(cases):
         labels = read(case, task).labels
         assert labels is not None
-        others = tuple(a for a in range(3) if a != task.slices.axis)
         places += [(number, int(k)) for k in np.flatnonzero((labels >= 0).any(axis=others))]
+    return places
+
+
+def _few_slices(cases: Sequence[Case], task: Task, recipe: Recipe) -> list[Case]:
+    """The cases with `n_slices` of their slices in all; a case without any is left out."""
+    places = training_slices(cases, task)
     if recipe.n_slices > len(places):
         raise ValueError(
             f"n_slices must be at most the {len(places)} training slices of task {task.name}; got {recipe.n_slices}"

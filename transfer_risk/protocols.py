@@ -1,0 +1,258 @@
+"""Studies of transfers: their sizes, their cohorts and sources, their jobs and their tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transfer_risk.cohorts import pretrain_source, write_cohorts
+from transfer_risk.evaluation import evaluate
+from transfer_risk.studies import Row, paired_summary, run_study, tell
+from transfer_risk.transfers import transfer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROBE_STEPS = 30
+"""Steps that a probe head costs, about: vanilla is measured that much later too, to be matched in time."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study of transfers is.
+
+    Args:
+        spacing: Voxel size of the embedded cohort in mm.
+        cases: Of each of its cohorts.
+        width: Features of the first level of the U-Nets.
+        depth: Their levels.
+        pretraining: Iterations of pretraining.
+        stops: Iterations of fine-tuning after which it is measured; the last one ends it.
+        lr: Learning rate of fine-tuning.
+        seeds: Number of seeds: other subjects, other weights.
+    """
+
+    spacing: float
+    cases: int
+    width: int
+    depth: int
+    pretraining: int
+    stops: tuple[int, ...]
+    lr: float
+    seeds: int
+
+
+SIZES = {
+    "smoke": Size(8.0, 4, 4, 3, 3, (1, 2), 1e-3, 1),
+    "quick": Size(3.0, 7, 8, 4, 200, (50, 100), 1e-3, 1),
+    "full": Size(3.0, 10, 8, 4, 400, (50, 200), 1e-3, 1),
+    "paper": Size(1.0, 20, 32, 5, 5_000, (5_000,), 1e-4, 3),
+}
+"""`full` is what two cores can do; `paper` is the paper's protocol, with three seeds."""
+
+
+LESIONS: dict[str, Any] = {"cases": 16, "pretraining": 1_000, "stops": (50, 200, 400)}
+"""What `full` has instead for `partitions`: lesions are small, and need more cases and iterations."""
+
+TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
+    "--paper": {
+        "dest": "size",
+        "action": "store_const",
+        "const": "paper",
+        "help": "The paper's protocol: width 32, 5,000 iterations, lr 1e-4.",
+    },
+    "--data": {"type": Path, "help": "Folder of iSeg-2019 or FeTS instead of the embedded cohort."},
+    "--partitions": {"type": Path, "help": "Partitioning csv of FeTS."},
+    "--seeds": {"type": int, "help": "How many, instead of the size's."},
+}
+"""Further options of a program's `study_options` for `transfer_study`."""
+
+
+@dataclass(frozen=True)
+class TransferStudy:
+    """Transfers within one kind of cohort.
+
+    Args:
+        folder: Receives cohorts, sources, fine-tuned models and rows; what is there is not made again.
+        anatomy: `tissue`, `tumour` or `partitions` (see `cohorts`).
+        size: Of everything.
+        first_seed: Seeds count from here.
+        processes: Each with one thread.
+        data: Folder of real data (iSeg-2019 or FeTS) instead of the embedded cohort.
+        partitions: Partitioning csv of FeTS.
+        progress: Called with a line for each job that ends.
+    """
+
+    folder: Path
+    anatomy: str
+    size: Size
+    first_seed: int = 0
+    processes: int = 1
+    data: Path | None = None
+    partitions: Path | None = None
+    progress: Callable[[str], None] | None = None
+
+    @property
+    def seeds(self) -> range:
+        """All seeds."""
+        return range(self.first_seed, self.first_seed + self.size.seeds)
+
+    def place(self, seed: int) -> Path:
+        """Folder of the cohort of a seed."""
+        return self.folder / f"{self.anatomy}{'-real' if self.data else ''}-{seed}"
+
+    def prepare(self, sources: Iterable[str]) -> pd.DataFrame:
+        """Write the cohorts and pretrain the sources of all seeds, where they are not there yet; `own_dice` of each source.
+
+        That is Dice in [0, 1] on the test cases of the source's own task, by `source` and `seed`.
+        """
+        common = asdict(self.size) | {"anatomy": self.anatomy}
+        common |= {"data": str(self.data or ""), "partitions": str(self.partitions or "")}
+        del common["stops"], common["lr"], common["seeds"]
+        cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
+        for name, work, jobs in (
+            ("cohorts", _write, cohorts),
+            ("sources", _pretrain, [c | {"source": s} for c in cohorts for s in sources]),
+        ):
+            path = self.folder / f"{name}-{self.anatomy}.csv"
+            table = run_study(jobs, work, path, processes=self.processes, progress=self.progress)
+        return table[["source", "seed", "own_dice"]]
+
+    def jobs(
+        self,
+        pairs: Iterable[Sequence[str]],
+        recipes: Mapping[str, Mapping[str, Any]],
+        *,
+        stops: Sequence[int] = (),
+        labels: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """One job for each pair (source, target), seed and recipe, for `run`.
+
+        Args:
+            pairs: Of task names.
+            recipes: Options of `Recipe` by name; others than the size's learning rate and the seed's are its defaults.
+            stops: Instead of the size's.
+            labels: Columns that the rows start with.
+        """
+        steps = tuple(stops) or self.size.stops
+        made = []
+        for source, target in pairs:
+            for seed in self.seeds:
+                for name, options in recipes.items():
+                    own = {"lr": self.size.lr, "seed": seed} | dict(options)
+                    later = [s + PROBE_STEPS for s in steps] if name == "vanilla" else []
+                    made.append(
+                        {
+                            **(labels or {}),
+                            "anatomy": self.anatomy,
+                            "source": source,
+                            "target": target,
+                            "seed": seed,
+                            "recipe": name,
+                            "stops": " ".join(map(str, sorted({*steps, *later}))),
+                            "options": json.dumps(own),
+                            "tuned": str(steps[-1]),
+                            "folder": str(self.place(seed)),
+                        }
+                    )
+        return made
+
+    def run(self, jobs: Sequence[Mapping[str, Any]], name: str) -> pd.DataFrame:
+        """Rows of all jobs: iterations, decision, and Dice, recall and precision in per cent; a killed run goes on."""
+        path = self.folder / f"{name}.csv"
+        table = run_study(jobs, transfer, path, processes=self.processes, progress=self.progress)
+        return table.drop(columns=["stops", "options", "tuned", "folder"])
+
+
+def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
+    """The study that a program's options ask for; seeds count from 10.
+
+    Raises:
+        ValueError: if FeTS is given without its partitioning csv.
+    """
+    size = SIZES[options.size]
+    if anatomy == "partitions" and options.size == "full":
+        size = replace(size, **LESIONS)
+    if getattr(options, "seeds", None):
+        size = replace(size, seeds=options.seeds)
+    return TransferStudy(
+        options.work,
+        anatomy,
+        size,
+        first_seed=10,
+        processes=options.processes,
+        data=getattr(options, "data", None),
+        partitions=getattr(options, "partitions", None),
+        progress=tell,
+    )
+
+
+def write_transfer_table(
+    table: pd.DataFrame,
+    path: str | Path,
+    *,
+    paper: Mapping[str, float],
+    groups: Sequence[str] = ("iterations", "decision"),
+) -> pd.DataFrame:
+    """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
+
+    Vanilla's extra stops, which match others in time, are left out of the summary.
+
+    Args:
+        table: Of `TransferStudy.run`.
+        path: CSV of the rows.
+        paper: The paper's mean gain over vanilla in Dice points by method.
+        groups: Columns that divide the summary.
+
+    Returns:
+        As `paired_summary` of Dice, with `relative`, the difference in per cent of vanilla's Dice, and `paper`.
+    """
+    others = table[table["recipe"] != "vanilla"]
+    made = paired_summary(
+        table[table["iterations"].isin(others["iterations"])],
+        groups,
+        method="recipe",
+        pair=["source", "target"],
+        value="dice",
+        reference="vanilla",
+        beside=["recall", "precision"],
+    )
+    made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
+    made["paper"] = made["recipe"].map(paper)
+    table.to_csv(path, index=False, float_format="%.2f")
+    summary = Path(path).with_name(f"{Path(path).stem}_summary.csv")
+    made.to_csv(summary, index=False, float_format="%.4g")
+    print(made.to_string(index=False, float_format="{:.2f}".format))
+    return made
+
+
+def _write(job: Mapping[str, Any]) -> list[Row]:
+    write_cohorts(
+        job["folder"],
+        anatomy=job["anatomy"],
+        seed=job["seed"],
+        spacing=job["spacing"],
+        cases=job["cases"],
+        data=job["data"] or None,
+        partitions=job["partitions"] or None,
+    )
+    return [{"done": True}]
+
+
+def _pretrain(job: Mapping[str, Any]) -> list[Row]:
+    source, task = pretrain_source(
+        job["folder"],
+        job["source"],
+        seed=job["seed"],
+        iterations=job["pretraining"],
+        width=job["width"],
+        depth=job["depth"],
+    )
+    measures = evaluate(source, task, distances=False)
+    return [{"own_dice": float(np.nanmean([m.dice for m in measures]))}]
