@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from transfer_risk.cohorts import pretrain_source, write_cohorts
 from transfer_risk.evaluation import evaluate
+from transfer_risk.intervals import Estimate
 from transfer_risk.studies import Row, paired_summary, run_study, tell
 from transfer_risk.transfers import transfer
 
@@ -255,4 +254,4 @@ def _pretrain(job: Mapping[str, Any]) -> list[Row]:
         depth=job["depth"],
     )
     measures = evaluate(source, task, distances=False)
-    return [{"own_dice": float(np.nanmean([m.dice for m in measures]))}]
+    return [{"own_dice": Estimate.mean([m.dice for m in measures]).value}]

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.cohorts import cohort_task
 from transfer_risk.decisions import tune_decision
@@ -18,6 +16,7 @@ from transfer_risk.evaluation import evaluate
 from transfer_risk.features import Features
 from transfer_risk.files import write_text
 from transfer_risk.fitting import fit
+from transfer_risk.intervals import Estimate
 from transfer_risk.recipes import Recipe
 from transfer_risk.studies import Row
 from transfer_risk.tasks import Source, Task
@@ -83,5 +82,5 @@ def _row(student: Source, task: Task, stop: int) -> Row:
     measures = evaluate(student, task, distances=False)
     row: Row = {"iterations": stop, "decision": student.decision.kind}
     for name in ("dice", "recall", "precision"):
-        row[name] = 100 * float(np.nanmean([getattr(m, name) for m in measures]))
+        row[name] = 100 * Estimate.mean([getattr(m, name) for m in measures]).value
     return row

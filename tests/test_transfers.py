@@ -1,0 +1,147 @@
+"""Transfers as jobs of a study: the same numbers as fine-tuning by hand, done once, with or without real data."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import transfer_risk as tr
+from transfer_risk import protocols, transfers
+from transfer_risk.cohorts import write_cohorts
+
+PAIR = ("csf-t1", "gm-t1")
+SIZE = replace(tr.SIZES["smoke"], stops=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    study = tr.TransferStudy(tmp_path_factory.mktemp("study"), "tissue", SIZE)
+    own = study.prepare([PAIR[0]])
+    return study, own
+
+
+def test_preparing_gives_the_sources_dice_on_their_own_task(prepared):
+    study, own = prepared
+    place = study.place(0)
+    source = tr.load_source(place / "sources" / PAIR[0])
+    measures = tr.evaluate(source, tr.cohort_task(place, "source", PAIR[0]), distances=False)
+    assert own["source"].tolist() == [PAIR[0]] and own["seed"].tolist() == [0]
+    assert own["own_dice"][0] == pytest.approx(np.nanmean([m.dice for m in measures]), abs=1e-5)
+
+
+def test_each_stop_is_a_fine_tuning_of_its_own(prepared):
+    study, _ = prepared
+    (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})
+    rows = transfers.transfer(job)
+    assert [(r["iterations"], r["decision"]) for r in rows] == [
+        (1, "argmax"),
+        (3, "argmax"),
+        (3, "tuned"),
+    ]
+    task, source = transfers.tasks_of(job)
+    for row in rows:
+        recipe = tr.Recipe(
+            method="risk-map", iterations=row["iterations"], lr=1e-3, decision=row["decision"]
+        )
+        measures = tr.evaluate(tr.finetune(source, task, recipe), task, distances=False)
+        for name in ("dice", "recall", "precision"):
+            values = [getattr(m, name) for m in measures]
+            if not all(math.isnan(v) for v in values):
+                assert row[name] == pytest.approx(100 * np.nanmean(values), abs=1e-9)
+
+
+def test_a_transfer_is_done_once_whatever_its_labels(prepared, monkeypatch):
+    study, _ = prepared
+    (job,) = study.jobs([PAIR], {"vanilla": tr.RECIPES["vanilla"]}, stops=[2])
+    rows = transfers.transfer(job)
+    assert [r["iterations"] for r in rows] == [2, 2, 32]  # vanilla is measured later too
+    model = tr.load_source(transfers.model_path(job))
+    kept = [m.dice for m in tr.evaluate(model, transfers.tasks_of(job)[0], distances=False)]
+    assert 100 * np.nanmean(kept) == pytest.approx(rows[0]["dice"], abs=1e-9)
+    monkeypatch.setattr(transfers, "begin", None)  # nothing is trained again
+    (same,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[2], labels={"group": "a"})
+    (other,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[3])
+    assert next(iter(same)) == "group" and same["stops"] == "2"
+    assert transfers.model_path(same | {"stops": "2 32"}) == transfers.model_path(job)
+    assert transfers.model_path(other) != transfers.model_path(job)
+    again = transfers.transfer(same | {"stops": "2 32"})
+    assert json.dumps(again) == json.dumps(rows)
+
+
+def test_institutions_have_their_own_subjects_and_share_them_among_modalities(tmp_path):
+    write_cohorts(tmp_path, anatomy="partitions", seed=0, spacing=9.0, cases=3)
+    tasks = {name: tr.cohort_task(tmp_path, "source", name) for name in tr.PARTITION_TASKS}
+    assert [t.channels for t in tasks.values()] == [(n.split("-")[1].upper(),) for n in tasks]
+    assert all(t.classes == ("background", "ncr", "ed", "et") for t in tasks.values())
+    labels = {name: task.cases[0].label for name, task in tasks.items()}
+    assert labels["14-t1"] == labels["14-t2"] == labels["14-flair"]
+    arrays = {name: nib.load(path).get_fdata() for name, path in labels.items()}
+    assert not np.array_equal(arrays["13-t1"], arrays["14-t1"])
+    before = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.nii.gz"))
+    write_cohorts(tmp_path, anatomy="partitions", seed=0, spacing=9.0, cases=3)
+    assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.nii.gz")) == before
+
+
+def test_real_data_are_source_and_target_alike(tmp_path):
+    root = tmp_path / "iseg"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(1, 11):
+        for part in ("T1", "T2", "label"):
+            values = rng.choice([0, 10, 150, 250], (8, 9, 4)).astype(np.int16)
+            nib.save(nib.Nifti1Image(values, np.eye(4)), root / f"subject-{k}-{part}.nii.gz")
+    study = tr.TransferStudy(tmp_path / "work", "tissue", SIZE, data=root)
+    study.prepare([PAIR[0]])
+    assert study.place(0).name == "tissue-real-0" and not list(study.place(0).glob("Dataset*"))
+    source, target = (
+        tr.cohort_task(study.place(0), role, PAIR[1]) for role in ("source", "target")
+    )
+    assert source.cases == target.cases and len(target.cases) == 10
+    (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})
+    assert len(study.run([job], "rows")) == 3
+
+
+def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_path, capsys):
+    rows = [
+        {
+            "source": s,
+            "target": "t",
+            "recipe": r,
+            "iterations": i,
+            "decision": "argmax",
+            "dice": d,
+            "recall": 1.0,
+            "precision": 1.0,
+        }
+        for s, gain in (("a", 1.0), ("b", 3.0))
+        for r, i, d in (("vanilla", 50, 40.0), ("vanilla", 80, 99.0), ("risk-map", 50, 40.0 + gain))
+    ]
+    made = tr.write_transfer_table(
+        pd.DataFrame(rows), tmp_path / "t.csv", paper={"risk-map": 1.89}
+    ).set_index("recipe")
+    assert made.loc["vanilla", "dice"] == 40 and set(made["iterations"]) == {50}
+    assert made.loc["risk-map", "difference"] == pytest.approx(2)
+    assert made.loc["risk-map", "relative"] == pytest.approx(5)
+    assert made.loc["risk-map", "paper"] == 1.89 and math.isnan(made.loc["vanilla", "paper"])
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 6
+    assert pd.read_csv(tmp_path / "t_summary.csv")["difference"].tolist() == [0, 2]
+    assert "risk-map" in capsys.readouterr().out
+
+
+def test_the_options_of_a_study(monkeypatch, tmp_path):
+    command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", "there"]
+    monkeypatch.setattr(sys, "argv", command)
+    options = tr.study_options("A study.", tr.TRANSFER_OPTIONS)
+    study = tr.transfer_study(options, "partitions")
+    assert options.size == "full" and (tmp_path / "new").is_dir()
+    assert study.size.cases == protocols.LESIONS["cases"] and list(study.seeds) == [10, 11]
+    assert study.data == Path("there") and study.folder == tmp_path / "new" / "work" / "full"
+    monkeypatch.setattr(sys, "argv", ["table1.py", "--paper", "--out", str(tmp_path)])
+    paper = tr.transfer_study(tr.study_options("A study.", tr.TRANSFER_OPTIONS), "tissue").size
+    assert (paper.width, paper.stops, paper.lr) == (32, (5_000,), 1e-4)
