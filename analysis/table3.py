@@ -27,7 +27,7 @@ def main() -> None:
         jobs += study.jobs(pairs, recipes, labels={"slices": slices})
     table = study.run(jobs, "table3")
     groups = ["slices", "iterations", "decision"]
-    tr.write_transfer_table(table, options.out / "table3.csv", paper={}, groups=groups)
+    tr.write_transfer_table(table, options.out / "table3.csv", groups=groups)
 
 
 def fewer(study: tr.TransferStudy, slices: int) -> int:

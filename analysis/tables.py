@@ -36,18 +36,87 @@ def interval_coverage() -> str:
 
 def compare_methods() -> str:
     """Dice, recall and precision, and the paired difference to vanilla, by anatomy, decision and method."""
-    table = pd.read_csv(RESULTS / "compare_methods_summary.csv")
-    header = ["cohort", "decision", "method", "Dice", "recall", "precision"]
-    header.append("difference to vanilla [95 %]")
-    rows = [
-        [
-            *(r.anatomy, r.decision, f"`{r.method}`"),
-            *(f"{v:.1f}" for v in (r.dice, r.recall, r.precision)),
-            _difference(r.difference, r.low, r.high, own=r.method),
+    return _methods("compare_methods", {"anatomy": "cohort", "decision": "decision"})
+
+
+def table1() -> str:
+    """Tissue tasks, five methods, after the last iteration."""
+    return _methods("table1", {"decision": "decision"}, paper=True)
+
+
+def table2() -> str:
+    """Partition tasks, five methods, after the last iteration."""
+    return _methods("table2", {"decision": "decision"}, paper=True)
+
+
+def table3() -> str:
+    """Few-shot, five methods, after the last iteration."""
+    return _methods("table3", {"slices": "slices", "decision": "decision"})
+
+
+def recipes() -> str:
+    """Paired difference to vanilla of each recipe, by regime."""
+    table = pd.read_csv(RESULTS / "recipes_summary.csv")
+    names = [n for n in dict.fromkeys(table["recipe"]) if n not in ("vanilla", "class-mean")]
+    rows = []
+    for regime, block in table.groupby("regime", sort=False):
+        own = block.set_index("recipe")
+        cells = [
+            _difference(own.difference[n], own.low[n], own.high[n]) if n in own.index else "-"
+            for n in names
         ]
-        for r in table.itertuples()
-    ]
-    return markdown(header, rows)
+        rows.append([str(regime), str(own.pairs["vanilla"]), f"{own.dice['vanilla']:.1f}", *cells])
+    return markdown(["regime", "pairs", "vanilla, Dice", *names], rows)
+
+
+def ranking() -> str:
+    """Kendall, top-1 and regret of each score, by cohort and recipe."""
+    table = pd.read_csv(RESULTS / "ranking_summary.csv")
+    columns = list(dict.fromkeys(zip(table["anatomy"], table["recipe"], strict=True)))
+    columns = [c for c in columns if c[1] != "risk-map"]
+    rows = []
+    for score in dict.fromkeys(table["score"]):
+        own = table[table["score"] == score].set_index(["anatomy", "recipe", "measure"])
+        rows.append([f"`{score}`", *(_chosen(own, *column) for column in columns)])
+    return markdown(["score", *(f"{anatomy}, {recipe}" for anatomy, recipe in columns)], rows)
+
+
+def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
+    """Kendall / top-1 / regret [95 %] of one score."""
+    kendall, top, regret = (
+        table.loc[anatomy, recipe, measure] for measure in ("kendall", "top1", "regret")
+    )
+    tau = "-" if pd.isna(kendall.value) else f"{kendall.value:.2f}"
+    if pd.isna(regret.value):
+        return "-"
+    return f"{tau} / {top.value:.2f} / {regret.value:.1f} [{regret.low:.1f}, {regret.high:.1f}]"
+
+
+def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
+    """The summary of a study of transfers, at its last iteration."""
+    table = pd.read_csv(RESULTS / f"{name}_summary.csv")
+    table = table[table["iterations"] == table["iterations"].max()]
+    header = [*groups.values(), "method", "Dice", "recall", "precision"]
+    header += ["difference to vanilla [95 %]", "relative, %", "better in", "p (Holm)"]
+    rows = []
+    for r in table.to_dict("records"):
+        own = r["recipe"] == "vanilla"
+        row = [str(r[g]) for g in groups] + [f"`{r['recipe']}`"]
+        row += [f"{r[k]:.1f}" for k in ("dice", "recall", "precision")]
+        row += (
+            ["-"] * 4
+            if own
+            else [
+                _difference(r["difference"], r["low"], r["high"]),
+                f"{r['relative']:+.1f}",
+                f"{r['better']} of {r['pairs']}",
+                f"{r['p_holm']:.3f}",
+            ]
+        )
+        if paper:
+            row.append(f"{r['paper']:+.2f}" if pd.notna(r["paper"]) else "-")
+        rows.append(row)
+    return markdown([*header, *(["the paper's difference"] if paper else [])], rows)
 
 
 def before_after() -> str:
@@ -79,7 +148,11 @@ def benchmark_training() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (interval_coverage, compare_methods, before_after, benchmark_training)
+    f.__name__: f
+    for f in (
+        *(interval_coverage, compare_methods, before_after, benchmark_training),
+        *(table1, table2, table3, recipes, ranking),
+    )
 }
 
 
@@ -89,8 +162,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _difference(value: float, low: float, high: float, *, own: str) -> str:
-    return "-" if own == "vanilla" else f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+def _difference(value: float, low: float, high: float) -> str:
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def rewritten(text: str) -> str:

@@ -196,7 +196,7 @@ def write_transfer_table(
     table: pd.DataFrame,
     path: str | Path,
     *,
-    paper: Mapping[str, float],
+    paper: Mapping[str, float] | None = None,
     groups: Sequence[str] = ("iterations", "decision"),
 ) -> pd.DataFrame:
     """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
@@ -206,11 +206,11 @@ def write_transfer_table(
     Args:
         table: Of `TransferStudy.run`.
         path: CSV of the rows.
-        paper: The paper's mean gain over vanilla in Dice points by method.
+        paper: The paper's mean gain over vanilla in Dice points by method, for a column `paper`.
         groups: Columns that divide the summary.
 
     Returns:
-        As `paired_summary` of Dice, with `relative`, the difference in per cent of vanilla's Dice, and `paper`.
+        As `paired_summary` of Dice, with `relative`, the difference in per cent of vanilla's Dice.
     """
     others = table[table["recipe"] != "vanilla"]
     made = paired_summary(
@@ -223,7 +223,8 @@ def write_transfer_table(
         beside=["recall", "precision"],
     )
     made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
-    made["paper"] = made["recipe"].map(paper)
+    if paper:
+        made["paper"] = made["recipe"].map(paper)
     table.to_csv(path, index=False, float_format="%.2f")
     summary = Path(path).with_name(f"{Path(path).stem}_summary.csv")
     made.to_csv(summary, index=False, float_format="%.4g")

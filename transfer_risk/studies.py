@@ -7,8 +7,9 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = dict[str, Any]
+Work = Callable[[Mapping[str, Any]], list[Row]]
 
 
 def run_study(
     jobs: Sequence[Mapping[str, Any]],
-    work: Callable[[Mapping[str, Any]], list[Row]],
+    work: Work,
     path: str | Path,
     *,
     processes: int = 1,
@@ -48,24 +50,39 @@ def run_study(
     rows = {key: done[key] for key in keys if key in done}
     pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
     failed: list[str] = []
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
-        futures: dict[Future[list[Row]], Mapping[str, Any]] = {
-            pool.submit(work, job): job for job in pending
-        }
-        for future in as_completed(futures):
-            job = futures[future]
-            if error := future.exception():
-                failed.append(f"{job}: {error}")
-                continue
-            rows[_key(job)] = [_text({**job, **row}) for row in future.result()]
-            write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
-            if progress:
-                progress(f"{len(rows)} of {len(jobs)}: {', '.join(map(str, job.values()))}")
+    for job, made in _outcomes(pending, work, processes):
+        if isinstance(made, BaseException):
+            failed.append(f"{job}: {made}")
+            continue
+        rows[_key(job)] = [_text({**job, **row}) for row in made]
+        write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+        if progress:
+            progress(f"{len(rows)} of {len(jobs)}: {', '.join(map(str, job.values()))}")
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
     import pandas as pd
 
     return pd.read_csv(path)
+
+
+def _outcomes(
+    jobs: Sequence[Mapping[str, Any]], work: Work, processes: int
+) -> Iterator[tuple[Mapping[str, Any], list[Row] | BaseException]]:
+    """Each job with its rows, or with what went wrong, as they end; one process is this one."""
+    if processes == 1:
+        with _one_thread_here():
+            for job in jobs:
+                try:
+                    yield job, work(job)
+                except Exception as error:
+                    yield job, error
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+        futures: dict[Future[list[Row]], Mapping[str, Any]] = {
+            pool.submit(work, job): job for job in jobs
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.exception() or future.result()
 
 
 def paired_summary(
@@ -140,6 +157,8 @@ def study_options(
         parser.add_argument(name, **keywords)
     options = parser.parse_args()
     options.size = options.size or "full"
+    if options.size == "smoke":
+        options.processes = 1
     options.work = options.work or options.out / "work" / options.size
     options.out.mkdir(parents=True, exist_ok=True)
     return options
@@ -148,6 +167,18 @@ def study_options(
 def tell(line: str) -> None:
     """Progress to stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _one_thread_here() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _one_thread() -> None:
