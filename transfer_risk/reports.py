@@ -79,24 +79,20 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def _table(ranking: Ranking) -> str:
     """Columns that paste; the difference is that to the next row."""
     rows = ranking.rows()
+    probed = any(row["probe_dice"] is not None for row in rows)
     header = (
-        "rank",
-        "source",
-        "LEEP [95 %]",
-        "of floor",
-        "EEP-Dice [95 %]",
-        "Dice",
-        "difference to next [95 %]",
-        "p",
+        *("rank", "source", "LEEP [95 %]", "of floor", "EEP-Dice [95 %]", "Dice"),
+        *(["probe-Dice [95 %]"] if probed else []),
+        *("difference to next [95 %]", "p"),
     )
-    lines = _aligned([header, *(_cells(row) for row in rows)])
+    lines = _aligned([header, *(_cells(row, probed) for row in rows)])
     floor = f"LEEP floor of an uninformative source {rows[0]['leep_floor']:.4f} nats"
     size = f"{rows[0]['cases']} cases, {rows[0]['pixels']:,} voxels"
     title = f"task {ranking.task}, by {ranking.by}; {size}; {floor}"
     return "\n".join([title, *lines, ""])
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
     return (
         str(row["rank"]),
         row["source"],
@@ -104,6 +100,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _number(row["leep_normalised"], 2),
         _interval(row, "eep_dice", "eep_dice_low", "eep_dice_high", 3),
         _number(row["dice"], 3),
+        *([_interval(row, "probe_dice", "probe_dice_low", "probe_dice_high", 3)] if probed else []),
         _interval(row, "diff_next", "diff_next_low", "diff_next_high", 4),
         _number(row["p_next"], 3),
     )
