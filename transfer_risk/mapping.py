@@ -49,7 +49,7 @@ def risk_maps(
         ValueError: if channels or dimensions do not fit, or a case cannot be used.
     """
     predictions = Predictions(source, task, task.split("test") if cases is None else cases)
-    maps = {case.id: values for case, values in _transferability(predictions, in_sample)}
+    maps = {case.id: values for case, values in transferability_maps(predictions, in_sample)}
     if predictions.failed:
         raise ValueError("; ".join(predictions.failed.values()))
     common = span or reduce(or_, (Span.of(values) for values in maps.values()))
@@ -116,7 +116,7 @@ def write_stages(
     ):  # T waits here until the span of all cases is known
         for number, (folder, source) in enumerate(stages.items()):
             predictions = Predictions(source, task, used, cache, progress)
-            for case, values in _transferability(predictions, in_sample):
+            for case, values in transferability_maps(predictions, in_sample):
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
                 del values  # before the next case is predicted
@@ -165,7 +165,7 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
 
 
-def _transferability(
+def transferability_maps(
     predictions: Predictions, in_sample: bool = False
 ) -> Iterator[tuple[Case, Tensor]]:
     """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases or of all."""
