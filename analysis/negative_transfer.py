@@ -1,0 +1,141 @@
+"""Does the risk map show where negative transfer happens: worse than a model trained from scratch, voxel by voxel?
+
+For all pairs of tissue tasks and of institutions' tumour tasks of the embedded cohort: fine-tuned models (vanilla and
+risk-map) against one trained from scratch on the same cases for as many iterations, on the test cases. A voxel is lost where
+the fine-tuned model is wrong and the other right. The transfers are those of the other studies of the same folder and size:
+what is there is not trained again. Writes results/negative_transfer.csv (one row per pair, seed, recipe and
+scope: shares, AUROC of -T and of nearness to the border, Dice), negative_transfer_deciles.csv (share of lost voxels by tenth
+of hardness) and negative_transfer_summary.csv (means over pairs, t intervals). A killed run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import transfer_risk as tr
+
+TASKS = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
+RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
+SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
+EVERY = {"smoke": 30, "quick": 6, "full": 1}  # of the 30 pairs
+UNITS = ("anatomy", "recipe", "scope")
+BESIDE = (
+    *("lost", "gained", "wrong", "auroc_wrong", "auroc_gained", "auroc_lost_gained"),
+    *("auroc_matched", "auroc_boundary", "dice", "dice_scratch", "dice_difference"),
+)
+
+
+def main() -> None:
+    """Run at the asked size, print and write the tables."""
+    options = tr.study_options(__doc__)
+    jobs = [job for anatomy in TASKS for job in jobs_of(anatomy, options)]
+    rows = tr.run_study(
+        jobs,
+        measured,
+        options.work / "negative_transfer_rows.csv",
+        processes=options.processes,
+        progress=tr.tell,
+    ).drop(columns=["folder", "student", "scratch"])
+    deciles = [name for name in rows if name.startswith("decile_")]
+    table = rows.drop(columns=deciles)
+    short = summary(table)
+    for name, made, digits in (
+        ("negative_transfer", table, "%.5g"),
+        ("negative_transfer_deciles", by_decile(rows, deciles), "%.5g"),
+        ("negative_transfer_summary", short, "%.4g"),
+    ):
+        made.to_csv(options.out / f"{name}.csv", index=False, float_format=digits)
+    print(short.to_string(index=False, float_format="{:.3g}".format))
+
+
+def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
+    """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
+    size = tr.SIZES[options.size]
+    if anatomy == "partitions" and options.size == "full":
+        size = replace(size, cases=16, pretraining=1000, stops=(50, 200, 400))
+    study = tr.TransferStudy(
+        options.work,
+        anatomy,
+        size,
+        first_seed=10,
+        processes=options.processes,
+        progress=tr.tell,
+    )
+    tasks = TASKS[anatomy]
+    pairs = list(permutations(tasks, 2))[:: EVERY[options.size]]
+    targets = {target: next(t for t in tasks if t != target) for _, target in pairs}
+    study.prepare(sorted({s for s, _ in pairs} | set(targets.values())))
+    tuned = study.jobs(pairs, RECIPES)
+    scratch = study.jobs([(source, target) for target, source in targets.items()], SCRATCH)
+    study.run([*scratch, *tuned], f"negative_transfer-{anatomy}")
+    references = {(job["target"], job["seed"]): str(tr.model_path(job)) for job in scratch}
+    return [
+        {name: job[name] for name in ("anatomy", "seed", "recipe", "source", "target", "folder")}
+        | {"iterations": int(job["tuned"]), "student": str(tr.model_path(job))}
+        | {"scratch": references[job["target"], job["seed"]]}
+        for job in tuned
+    ]
+
+
+def measured(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per scope; Dice in per cent is that of the whole task in each of them."""
+    place = Path(job["folder"])
+    found = tr.negative_transfer(
+        tr.load_source(place / "sources" / job["source"]),
+        tr.cohort_task(place, "target", job["target"]),
+        student=tr.load_source(job["student"]),
+        scratch=tr.load_source(job["scratch"]),
+    )
+    low, high = found.difference.interval()
+    dice = {
+        "cases": found.difference.cases,
+        "dice": 100 * found.student.value,
+        "dice_scratch": 100 * found.scratch.value,
+        "dice_difference": 100 * found.difference.value,
+        "difference_low": 100 * low,
+        "difference_high": 100 * high,
+    }
+    return [row | dice for row in found.rows()]
+
+
+def by_decile(rows: pd.DataFrame, deciles: Sequence[str]) -> pd.DataFrame:
+    """Share of lost voxels in each tenth of the voxels of a scope, 10 = riskiest; one row each."""
+    keys = ["anatomy", "seed", "recipe", "source", "target", "scope"]
+    three = rows[rows["scope"].isin(["all", "background", "foreground"])][[*keys, *deciles]]
+    long = three.melt(keys, list(deciles), "decile", "lost", ignore_index=False)
+    long["decile"] = long["decile"].str.removeprefix("decile_").astype(int)
+    return long.sort_index(kind="stable")
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over pairs, seeds averaged first, with t intervals of the AUROC, of how far above nearness it is, and of Dice.
+
+    A pair without a lost voxel has no AUROC and does not count.
+    """
+    table = table.assign(auroc_above_boundary=table["auroc"] - table["auroc_boundary"])
+    with_interval = ("auroc", "auroc_matched", "auroc_above_boundary", "dice_difference")
+    numbers = [*dict.fromkeys(("auroc", *BESIDE, *with_interval))]
+    means = table.groupby([*UNITS, "source", "target"], sort=False)[numbers].mean()
+    result = []
+    for names, block in means.groupby(level=list(UNITS), sort=False):
+        estimates = {name: tr.Estimate.mean(block[name].to_numpy()) for name in numbers}
+        auroc = estimates["auroc"]
+        row = dict(zip(UNITS, names, strict=True)) | {"auroc": auroc.value}
+        row |= dict(zip(("low", "high"), auroc.interval(), strict=True)) | {"pairs": auroc.cases}
+        for name in numbers[1:]:
+            row[name] = estimates[name].value
+            if name in with_interval:
+                ends = estimates[name].interval()
+                row |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+        result.append(row)
+    return pd.DataFrame(result)
+
+
+if __name__ == "__main__":
+    main()
