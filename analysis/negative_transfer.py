@@ -11,7 +11,6 @@ of hardness) and negative_transfer_summary.csv (means over pairs, t intervals). 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ BESIDE = (
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__)
+    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
     jobs = [job for anatomy in TASKS for job in jobs_of(anatomy, options)]
     rows = tr.run_study(
         jobs,
@@ -56,17 +55,7 @@ def main() -> None:
 
 def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
     """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
-    size = tr.SIZES[options.size]
-    if anatomy == "partitions" and options.size == "full":
-        size = replace(size, cases=16, pretraining=1000, stops=(50, 200, 400))
-    study = tr.TransferStudy(
-        options.work,
-        anatomy,
-        size,
-        first_seed=10,
-        processes=options.processes,
-        progress=tr.tell,
-    )
+    study = tr.transfer_study(options, anatomy)
     tasks = TASKS[anatomy]
     pairs = list(permutations(tasks, 2))[:: EVERY[options.size]]
     targets = {target: next(t for t in tasks if t != target) for _, target in pairs}
