@@ -31,7 +31,7 @@ def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
     )
     assert table["x"].tolist() == [3, 3, 1, 1, 2, 2]
     assert table["value"].tolist() == [3, 9, 1, 1, 2, 4] and table["unknown"].isna().all()
-    assert len(told) == 3 and told[-1].startswith("3 of 3: ")
+    assert len(told) == 3 and told[-1].startswith("3 of 3, 0 min left: ") and "/" not in told[-1]
     more = tr.run_study(jobs_of(tmp_path, [2, 5, 3]), square, path)
     assert more["x"].tolist() == [2, 2, 5, 5, 3, 3]
     assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -50,14 +51,18 @@ def run_study(
     rows = {key: done[key] for key in keys if key in done}
     pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
     failed: list[str] = []
+    start, left = time.monotonic(), len(pending)
     for job, made in _outcomes(pending, work, processes):
         if isinstance(made, BaseException):
+            left -= 1
             failed.append(f"{job}: {made}")
             continue
         rows[_key(job)] = [_text({**job, **row}) for row in made]
         write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+        left -= 1
         if progress:
-            progress(f"{len(rows)} of {len(jobs)}: {', '.join(map(str, job.values()))}")
+            minutes = (time.monotonic() - start) / 60 / (len(pending) - left) * left
+            progress(f"{len(rows)} of {len(jobs)}, {minutes:.0f} min left: {_words(job)}")
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
     import pandas as pd
@@ -189,6 +194,12 @@ def _one_thread() -> None:
 
 def _key(job: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(value)) for name, value in job.items())
+
+
+def _words(job: Mapping[str, Any]) -> str:
+    """What a reader wants to see of a job: no folders, no tables, nothing empty."""
+    words = [str(value) for value in job.values()]
+    return ", ".join(w for w in words if w and "/" not in w and not w.startswith("{"))
 
 
 def _read(path: Path) -> dict[tuple[tuple[str, str], ...], list[Row]]:
