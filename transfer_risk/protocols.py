@@ -130,6 +130,7 @@ class TransferStudy:
         *,
         stops: Sequence[int] = (),
         labels: Mapping[str, Any] | None = None,
+        tuned: bool = True,
     ) -> list[dict[str, Any]]:
         """One job for each pair (source, target), seed and recipe, for `run`.
 
@@ -138,6 +139,7 @@ class TransferStudy:
             recipes: Options of `Recipe` by name; others than the size's learning rate and the seed's are its defaults.
             stops: Instead of the size's.
             labels: Columns that the rows start with.
+            tuned: Whether the decision is tuned after the last stop, and the model of that moment kept.
         """
         steps = tuple(stops) or self.size.stops
         made = []
@@ -156,7 +158,7 @@ class TransferStudy:
                             "recipe": name,
                             "stops": " ".join(map(str, sorted({*steps, *later}))),
                             "options": json.dumps(own),
-                            "tuned": str(steps[-1]),
+                            "tuned": str(steps[-1]) if tuned else "",
                             "folder": str(self.place(seed)),
                         }
                     )
