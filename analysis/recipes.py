@@ -45,8 +45,11 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
     jobs = study.jobs(chosen, RECIPES, labels={"slices": 0})
     if not smoke and not quick:
-        jobs += study.jobs(pairs[::6], few, labels={"slices": FEW}, stops=study.size.stops[:2])
-        jobs += study.jobs(pairs[::10], RECIPES, labels={"slices": 0}, stops=LONG)
+        for own, recipes, slices, stops in (
+            (pairs[::6], few, FEW, study.size.stops[:2]),
+            (pairs[::10], RECIPES, 0, LONG),
+        ):
+            jobs += study.jobs(own, recipes, labels={"slices": slices}, stops=stops, tuned=False)
     table = study.run(jobs, f"recipes-{study.anatomy}")
     return table[table["decision"] == "argmax"]
 

@@ -70,6 +70,8 @@ def test_a_transfer_is_done_once_whatever_its_labels(prepared, monkeypatch):
     assert next(iter(same)) == "group" and same["stops"] == "2"
     assert transfers.model_path(same | {"stops": "2 32"}) == transfers.model_path(job)
     assert transfers.model_path(other) != transfers.model_path(job)
+    (plain,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[2], tuned=False)
+    assert plain["tuned"] == "" and transfers.model_path(plain) != transfers.model_path(job)
     again = transfers.transfer(same | {"stops": "2 32"})
     assert json.dumps(again) == json.dumps(rows)
 
