@@ -1,8 +1,9 @@
 """Which part of the method does the work: one option changed at a time, on pairs of the tissue and the partition tasks.
 
 Each group has a vanilla of its own with the same head, optimiser, data and iterations, so that differences are due to the
-loss. Writes results/ablation.csv (one row per pair, seed, variant and number of iterations) and results/ablation_summary.csv (paired
-differences to the group's vanilla over pairs, with 95 % t intervals). A killed run goes on.
+loss. Writes results/ablation.csv (one row per pair, seed, variant and number of iterations) and
+results/ablation_summary.csv (paired differences to the group's vanilla over pairs, with 95 % t intervals). A killed run goes
+on.
 """
 
 from __future__ import annotations
