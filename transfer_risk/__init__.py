@@ -64,6 +64,8 @@ _HOMES = {
     "paired_summary": "studies",
     "study_options": "studies",
     "tell": "studies",
+    "draw_results": "results",
+    "read_results": "results",
     "PAIRS": "cohorts",
     "TISSUE_TASKS": "cohorts",
     "PARTITION_TASKS": "cohorts",
