@@ -1,7 +1,8 @@
 """Gain over vanilla fine-tuning against the number of iterations, for each recipe and cohort.
 
-Reads analysis/results/recipes.csv, writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 %
-t interval, of the argmax with all training slices. The grey line is vanilla with 30 more iterations, about what a probe costs.
+Reads analysis/results/recipes.csv, writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with
+95 % t interval, of the argmax with all training slices. The grey line is vanilla with 30 more iterations, about what a probe
+head costs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         label_axes(ax, title=f"{name}, {pairs} pairs", x="iterations")
         iteration_axis(ax, sorted(set(own["iterations"])))
     axes[0].set_ylabel("gain over vanilla (Dice points)", fontsize=SIZE)
-    handles = dict(h for ax in axes for h in zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    handles = dict(
+        h for ax in axes for h in zip(*ax.get_legend_handles_labels()[::-1], strict=True)
+    )
     shown = [n for n in names if n in handles]
     axes[0].figure.legend(
         [handles[n] for n in shown],

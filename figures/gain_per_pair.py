@@ -29,7 +29,9 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     gains = [gain(block) for block in blocks]
     limit = max(float(np.nanmax(np.abs(g.to_numpy()))) for g in gains) or 1.0
     axes = chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
-    for ax, block, name, gained in zip(axes, blocks, cohorts_in(table).values(), gains, strict=True):
+    for ax, block, name, gained in zip(
+        axes, blocks, cohorts_in(table).values(), gains, strict=True
+    ):
         plot_gains(ax, gained, limit=limit)
         steps = int(block["iterations"].iloc[0])
         label_axes(ax, title=f"{name}, {steps:,} iterations: {mean_gain(block)}", x="target task")
@@ -106,6 +108,4 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    tr.draw_results(
-        __doc__, draw, name="gain_per_pair", needs=NEEDS, example=example, every=False
-    )
+    tr.draw_results(__doc__, draw, name="gain_per_pair", needs=NEEDS, example=example, every=False)

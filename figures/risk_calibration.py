@@ -1,8 +1,8 @@
 """Where the source's risk map says that transfer will hurt, and where it did hurt.
 
 Reads analysis/results/negative_transfer_deciles.csv and negative_transfer_summary.csv, writes figures/risk_calibration.png:
-share of the pixels of each decile of risk that the fine-tuned model gets wrong and a model from scratch gets right, mean over
-pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels.
+share of the pixels of each decile of risk that the fine-tuned model gets wrong and a model from scratch gets right, mean
+over pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         called = legend(summary[summary["anatomy"] == anatomy])
         plot_lines(ax, own, x="decile", by="scope", names=called)
         ax.set_xticks(range(1, 11))
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.4 * ax.get_ylim()[1])  # room for the legend
         pairs = int(own["pairs"].max())
         label_axes(ax, title=f"{name}, {pairs} pairs", x="decile of risk (10 = riskiest)")
         ax.legend(fontsize=SIZE, frameon=False, loc="upper left", handlelength=1.5)

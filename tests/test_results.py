@@ -1,0 +1,172 @@
+"""Results that are drawn: figures of made-up and of incomplete tables, and errors of one sentence with the next step."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+import transfer_risk as tr
+
+FIGURES = Path(__file__).parents[1] / "figures"
+PROGRAMS = ("gain_per_pair", "crossover", "ranking_scatter", "ablation", "risk_calibration")
+
+
+@pytest.fixture
+def program(request, monkeypatch):
+    """The module of a figure program."""
+    monkeypatch.syspath_prepend(str(FIGURES))
+    yield importlib.import_module(request.param)
+    sys.modules.pop(request.param)
+
+
+every_program = pytest.mark.parametrize("program", PROGRAMS, indirect=True)
+
+
+def run(name, *words):
+    command = [sys.executable, str(FIGURES / f"{name}.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def write(tables, folder):
+    folder.mkdir()
+    for name, table in tables.items():
+        table.to_csv(folder / name, index=False)
+
+
+@every_program
+def test_text_is_readable_and_inside_the_figure(program):
+    figure = program.draw(program.example())
+    figure.canvas.draw()
+    frame = figure.bbox
+    assert figure.get_figwidth() <= 7.2
+    for text in figure.findobj(Text):
+        box = text.get_window_extent()
+        if text.get_text().strip() and text.get_visible() and box.width:
+            assert text.get_fontsize() >= 6
+            assert frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1, text
+            assert frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1, text
+
+
+@every_program
+def test_one_cohort_alone_is_drawn(program):
+    both = program.draw(program.example())
+    tables = {n: t[t["anatomy"] == "tissue"] for n, t in program.example().items()}
+    alone = program.draw({n: t for n, t in tables.items() if len(t)})
+    titles = [[a.get_title(loc="left") for a in f.axes] for f in (both, alone)]
+    assert any("tumour" in t for t in titles[0]) and any("tissue" in t for t in titles[0])
+    assert any("tissue" in t for t in titles[1]) and not any("tumour" in t for t in titles[1])
+
+
+@every_program
+def test_files_are_drawn_as_tables_are_and_twice_the_same(program, tmp_path):
+    write(program.example(), tmp_path / "results")
+    name = program.__name__
+    runs = (
+        ("--smoke",),
+        ("--results", tmp_path / "results"),
+        ("--quick", "--results", tmp_path / "results"),
+    )
+    for number, words in enumerate(runs):
+        result = run(name, *words, "--out", tmp_path / str(number))
+        assert result.returncode == 0, result.stderr
+    made = [(tmp_path / str(k) / f"{name}.png").read_bytes() for k in range(3)]
+    assert made[0] == made[1] == made[2]
+
+
+@every_program
+def test_a_missing_file_is_one_sentence_with_the_next_step(program, tmp_path):
+    result = run(program.__name__, "--results", tmp_path, "--out", tmp_path / "out")
+    name, (maker, _) = next(iter(program.NEEDS.items()))
+    assert result.returncode == 1 and not (tmp_path / "out").exists()
+    last = result.stderr.splitlines()[-1]
+    assert last == f"{tmp_path / name}: is not there; python {maker} writes it"
+
+
+def test_one_table_of_two_is_drawn_and_the_other_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    tables = importlib.import_module("gain_per_pair").example()
+    write({"table2.csv": tables["table2.csv"]}, tmp_path / "results")
+    result = run("gain_per_pair", "--results", tmp_path / "results", "--out", tmp_path)
+    assert result.returncode == 0 and (tmp_path / "gain_per_pair.png").stat().st_size > 0
+    left_out = tmp_path / "results" / "table1.csv"
+    wanted = f"{left_out}: is not there and left out; python analysis/table1.py writes it\n"
+    assert result.stderr == wanted
+
+
+def test_gains_are_differences_of_means_over_seeds_at_the_methods_last_stop(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("gain_per_pair")
+    rows = [
+        ("tissue", "a", "b", 0, "vanilla", 50, "argmax", 60.0),
+        ("tissue", "a", "b", 1, "vanilla", 50, "argmax", 62.0),
+        ("tissue", "a", "b", 0, "vanilla", 80, "argmax", 99.0),
+        ("tissue", "a", "b", 0, "risk-map", 50, "argmax", 64.0),
+        ("tissue", "a", "b", 1, "risk-map", 50, "argmax", 63.0),
+        ("tissue", "a", "b", 0, "risk-map", 20, "argmax", 10.0),
+    ]
+    table = pd.DataFrame(rows, columns=module.COLUMNS)
+    made = module.gain(module.last_stop(table))
+    assert made.loc["a", "b"] == 2.5 and made.isna().sum().sum() == 3
+    with pytest.raises(ValueError, match="rows of recipe risk-map with decision argmax; got none"):
+        module.draw({"table1.csv": table[table["recipe"] == "vanilla"]})
+
+
+def test_vanilla_matched_in_time_is_compared_with_vanilla(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("crossover")
+    rows = [
+        ("tissue", "a", target, 0, recipe, stop, "argmax", 0, dice)
+        for target, more in (("b", 0.0), ("c", 1.0))
+        for recipe, stop, dice in (
+            ("vanilla", 50, 60.0),
+            ("vanilla", 80, 61.0 + more),
+            ("probe", 50, 63.0 + more),
+        )
+    ]
+    made = module.gain(pd.DataFrame(rows, columns=module.COLUMNS)).set_index("recipe")
+    assert made["value"].to_dict() == {"probe": 3.5, "vanilla + 30 steps": 1.5}
+    assert set(made["iterations"]) == {50} and set(made["pairs"]) == {2}
+
+
+def test_shares_are_averaged_over_seeds_and_then_over_pairs(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("risk_calibration")
+    rows = [
+        ("tissue", 0, "a", "b", "all", 10, 0.01),
+        ("tissue", 1, "a", "b", "all", 10, 0.03),
+        ("tissue", 0, "a", "c", "all", 10, 0.04),
+    ]
+    (row,) = module.over_pairs(pd.DataFrame(rows, columns=module.DECILES)).itertuples()
+    assert row.value == pytest.approx(3.0) and row.pairs == 2
+    assert row.low == pytest.approx(3.0 - 12.706 * 1.0, abs=1e-2)
+
+
+def test_results_that_cannot_be_read_are_named(tmp_path):
+    for name, text, sentence in (
+        (
+            "a.csv",
+            "x,y\n1,2\n",
+            r"a.csv: must have the columns z; got x, y; python p.py writes it again",
+        ),
+        ("b.csv", "x,z\n", "b.csv: must have at least one row; got none; python p.py writes it"),
+        ("c.csv", "", r"c.csv: is no CSV \(.*\); python p.py writes it"),
+        ("d.csv", 'x,z\n"1', r"d.csv: is no CSV \(.*\); python p.py writes it"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=sentence):
+            tr.read_results(tmp_path / name, ("x", "z"), program="p.py")
+    with pytest.raises(ValueError, match=r"e.csv: is not there; python p.py writes it"):
+        tr.read_results(tmp_path / "e.csv", ("x",), program="p.py")
+
+
+def test_a_ranking_without_regret_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("ranking_scatter")
+    tables = module.example()
+    tables["ranking_summary.csv"]["measure"] = "kendall"
+    with pytest.raises(ValueError, match=r"must have the regret of vanilla or .* got none; python"):
+        module.draw(tables)
