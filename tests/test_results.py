@@ -1,6 +1,7 @@
 """Results that are drawn: figures of made-up and of incomplete tables, and errors of one sentence with the next step."""
 
 import importlib
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +27,19 @@ def program(request, monkeypatch):
 every_program = pytest.mark.parametrize("program", PROGRAMS, indirect=True)
 
 
-def run(name, *words):
-    command = [sys.executable, str(FIGURES / f"{name}.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def run(monkeypatch):
+    """Run a program in this process with words of a command line; the sentence of an error, or None."""
+
+    def running(name, *words):
+        monkeypatch.setattr(sys, "argv", [str(FIGURES / f"{name}.py"), *map(str, words)])
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return running
 
 
 def write(tables, folder):
@@ -41,14 +52,12 @@ def write(tables, folder):
 def test_text_is_readable_and_inside_the_figure(program):
     figure = program.draw(program.example())
     figure.canvas.draw()
-    frame = figure.bbox
-    assert figure.get_figwidth() <= 7.2
-    for text in figure.findobj(Text):
-        box = text.get_window_extent()
-        if text.get_text().strip() and text.get_visible() and box.width:
-            assert text.get_fontsize() >= 6
-            assert frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1, text
-            assert frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1, text
+    width, height = figure.get_size_inches()
+    drawn = figure.get_tightbbox()  # ticks beyond the ends of an axis are not drawn
+    assert width <= 7.2
+    assert drawn.x0 >= -0.01 and drawn.x1 <= width + 0.01
+    assert drawn.y0 >= -0.01 and drawn.y1 <= height + 0.01
+    assert all(t.get_fontsize() >= 6 for t in figure.findobj(Text) if t.get_text().strip())
 
 
 @every_program
@@ -62,39 +71,42 @@ def test_one_cohort_alone_is_drawn(program):
 
 
 @every_program
-def test_files_are_drawn_as_tables_are_and_twice_the_same(program, tmp_path):
+def test_files_are_drawn_as_tables_are_and_twice_the_same(program, run, tmp_path):
     write(program.example(), tmp_path / "results")
-    name = program.__name__
-    runs = (
-        ("--smoke",),
-        ("--results", tmp_path / "results"),
-        ("--quick", "--results", tmp_path / "results"),
-    )
-    for number, words in enumerate(runs):
-        result = run(name, *words, "--out", tmp_path / str(number))
-        assert result.returncode == 0, result.stderr
+    name, given = program.__name__, ("--results", tmp_path / "results")
+    for number, words in enumerate((("--smoke",), given, ("--quick", *given))):
+        assert run(name, *words, "--out", tmp_path / str(number)) is None
     made = [(tmp_path / str(k) / f"{name}.png").read_bytes() for k in range(3)]
     assert made[0] == made[1] == made[2]
 
 
 @every_program
-def test_a_missing_file_is_one_sentence_with_the_next_step(program, tmp_path):
-    result = run(program.__name__, "--results", tmp_path, "--out", tmp_path / "out")
+def test_a_missing_file_is_one_sentence_with_the_next_step(program, run, tmp_path):
+    said = run(program.__name__, "--results", tmp_path, "--out", tmp_path / "out")
     name, (maker, _) = next(iter(program.NEEDS.items()))
-    assert result.returncode == 1 and not (tmp_path / "out").exists()
-    last = result.stderr.splitlines()[-1]
-    assert last == f"{tmp_path / name}: is not there; python {maker} writes it"
+    assert said == f"{tmp_path / name}: is not there; python {maker} writes it"
+    assert not (tmp_path / "out").exists()
 
 
-def test_one_table_of_two_is_drawn_and_the_other_named(tmp_path, monkeypatch):
+def test_a_program_that_cannot_draw_ends_with_1(tmp_path):
+    command = [sys.executable, str(FIGURES / "ablation.py"), "--results", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    wanted = (
+        f"{tmp_path}/ablation_summary.csv: is not there; python analysis/ablation.py writes it\n"
+    )
+    assert result.stderr == wanted
+
+
+def test_one_table_of_two_is_drawn_and_the_other_named(run, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FIGURES))
     tables = importlib.import_module("gain_per_pair").example()
     write({"table2.csv": tables["table2.csv"]}, tmp_path / "results")
-    result = run("gain_per_pair", "--results", tmp_path / "results", "--out", tmp_path)
-    assert result.returncode == 0 and (tmp_path / "gain_per_pair.png").stat().st_size > 0
+    assert run("gain_per_pair", "--results", tmp_path / "results", "--out", tmp_path) is None
+    assert (tmp_path / "gain_per_pair.png").stat().st_size > 0
     left_out = tmp_path / "results" / "table1.csv"
     wanted = f"{left_out}: is not there and left out; python analysis/table1.py writes it\n"
-    assert result.stderr == wanted
+    assert capsys.readouterr().err == wanted
 
 
 def test_gains_are_differences_of_means_over_seeds_at_the_methods_last_stop(monkeypatch):
