@@ -55,7 +55,8 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             f"ranking_summary.csv must have the regret of {' or '.join(SHADES)} for a cohort of "
             f"ranking.csv; got none; python {PROGRAM} writes both again"
         )
-    axes = chart_panels(3, rows=len(cohorts), height=0.3 + 2.4 * len(cohorts), widths=(1, 1, 0.9))
+    tall = max(2.4, 0.8 + 0.17 * summary["score"].nunique())
+    axes = chart_panels(3, rows=len(cohorts), height=0.3 + tall * len(cohorts), widths=(1, 1, 0.9))
     for row, (anatomy, name) in enumerate(cohorts.items()):
         left, middle, right = axes[3 * row : 3 * row + 3]
         own = ranking[ranking["anatomy"] == anatomy]
