@@ -1,7 +1,8 @@
 """Which part of the method does the work: each variant against vanilla fine-tuning.
 
 Reads analysis/results/ablation_summary.csv, writes figures/ablation.png: paired difference in Dice points with 95 % interval
-over pairs, a panel for each cohort, variants in groups. Blue: the interval lies above 0; red: below; grey: it holds 0.
+over pairs at the largest number of iterations, of the argmax; a panel for each cohort, variants in groups. Blue: the
+interval lies above 0; red: below; grey: it holds 0.
 """
 
 from __future__ import annotations
@@ -14,24 +15,39 @@ from matplotlib.figure import Figure
 from transfer_risk import draw_results
 from transfer_risk.charts import BLUE, GREY, RUST, SIZE, arms, chart_panels, cohorts_in, label_axes
 
-COLUMNS = ("group", "anatomy", "variant", "difference", "low", "high", "pairs")
+COLUMNS = (
+    *("group", "anatomy", "iterations", "decision"),
+    *("variant", "difference", "low", "high", "pairs"),
+)
 NEEDS = {"ablation_summary.csv": ("analysis/ablation.py", COLUMNS)}
 LINE = 0.15  # inches
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     """A panel for each cohort; all have the same rows."""
-    table = tables["ablation_summary.csv"].astype({"group": str, "variant": str})
+    table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "variant": str}))
     lines = rows_of(table)
     cohorts = cohorts_in(table)
     axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
     for ax, (anatomy, name) in zip(axes, cohorts.items(), strict=True):
         own = table[table["anatomy"] == anatomy]
         forest(ax, own, lines)
-        pairs = int(own["pairs"].max())
-        label_axes(ax, title=f"{name}, {pairs} pairs", x="difference to vanilla (Dice points)")
+        steps, pairs = int(own["iterations"].iloc[0]), int(own["pairs"].max())
+        title = f"{name}, {steps:,} iterations, {pairs} pairs"
+        label_axes(ax, title=title, x="difference to vanilla (Dice points)")
     name_rows(axes[0], lines)
     return axes[0].figure
+
+
+def last_stops(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the variants at each cohort's largest number of iterations, of the argmax; vanilla itself is left out."""
+    kept = table[(table["decision"] == "argmax") & (table["variant"] != "vanilla")]
+    if kept.empty:
+        raise ValueError(
+            "ablation_summary.csv must have rows of decision argmax beside vanilla's; got none; "
+            "python analysis/ablation.py writes it again"
+        )
+    return kept[kept["iterations"] == kept.groupby("anatomy")["iterations"].transform("max")]
 
 
 def rows_of(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -87,7 +103,8 @@ def example() -> dict[str, pd.DataFrame]:
         for anatomy in ("tissue", "partitions"):
             for variant in variants:
                 value, reach = rng.normal(0, 3), rng.uniform(0.5, 2)
-                rows.append((group, anatomy, variant, value, value - reach, value + reach, 6))
+                at = (group, anatomy, 200, "argmax", variant)
+                rows.append((*at, value, value - reach, value + reach, 6))
     return {"ablation_summary.csv": pd.DataFrame(rows, columns=COLUMNS)}
 
 

@@ -1,8 +1,8 @@
 """Where the source's risk map says that transfer will hurt, and where it did hurt.
 
 Reads analysis/results/negative_transfer_deciles.csv and negative_transfer_summary.csv, writes figures/risk_calibration.png:
-share of the pixels of each decile of risk that the fine-tuned model gets wrong and a model from scratch gets right, mean
-over pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels.
+share of the pixels of each decile of risk that the model fine-tuned by vanilla gets wrong and a model from scratch gets
+right, mean over pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
 from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, plot_lines
 
 PROGRAM = "analysis/negative_transfer.py"
-DECILES = ("anatomy", "seed", "source", "target", "scope", "decile", "lost")
-SUMMARY = ("anatomy", "scope", "auroc", "low", "high", "pairs")
+DECILES = ("anatomy", "seed", "recipe", "source", "target", "scope", "decile", "lost")
+SUMMARY = ("anatomy", "recipe", "scope", "auroc", "low", "high", "pairs")
+RECIPE = "vanilla"
 NEEDS = {
     "negative_transfer_deciles.csv": (PROGRAM, DECILES),
     "negative_transfer_summary.csv": (PROGRAM, SUMMARY),
@@ -27,21 +29,39 @@ SCOPES = {"all": "all pixels", "background": "background", "foreground": "foregr
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A panel for each cohort."""
-    lost, summary = (tables[name] for name in NEEDS)
+    """A row for each cohort, a panel for each scope with a scale of its own."""
+    lost, summary = (tables[name][tables[name]["recipe"] == RECIPE] for name in NEEDS)
+    if lost.empty:
+        raise ValueError(
+            f"negative_transfer_deciles.csv must have rows of recipe {RECIPE}; got none; "
+            f"python {PROGRAM} writes it again"
+        )
     means = over_pairs(lost)
-    axes = chart_panels(len(cohorts_in(means)), height=2.7)
-    for ax, (anatomy, name) in zip(axes, cohorts_in(means).items(), strict=True):
-        own = means[means["anatomy"] == anatomy]
-        called = legend(summary[summary["anatomy"] == anatomy])
-        plot_lines(ax, own, x="decile", by="scope", names=called)
-        ax.set_xticks(range(1, 11))
-        ax.set_ylim(0, 1.4 * ax.get_ylim()[1])  # room for the legend
-        pairs = int(own["pairs"].max())
-        label_axes(ax, title=f"{name}, {pairs} pairs", x="decile of risk (10 = riskiest)")
-        ax.legend(fontsize=SIZE, frameon=False, loc="upper left", handlelength=1.5)
-    axes[0].set_ylabel("pixels lost by transfer (%)", fontsize=SIZE)
+    cohorts = cohorts_in(means)
+    axes = chart_panels(len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts))
+    panels = [(anatomy, scope) for anatomy in cohorts for scope in SCOPES]
+    for ax, (anatomy, scope) in zip(axes, panels, strict=True):
+        chosen = (t[(t["anatomy"] == anatomy) & (t["scope"] == scope)] for t in (means, summary))
+        panel(ax, *chosen)
+        label_axes(
+            ax, title=f"{cohorts[anatomy]}, {SCOPES[scope]}", x="decile of risk (10 = riskiest)"
+        )
+    for ax in axes[:: len(SCOPES)]:
+        ax.set_ylabel("lost by transfer (%)", fontsize=SIZE)
     return axes[0].figure
+
+
+def panel(ax: Axes, means: pd.DataFrame, summary: pd.DataFrame) -> Axes:
+    """Shares by decile, and above them the AUROC with its interval where that is known."""
+    plot_lines(ax, means, x="decile", by="scope", names=SCOPES)
+    ax.set_xticks(range(1, 11))
+    ax.set_ylim(0, max(1.25 * ax.get_ylim()[1], 1e-3))
+    words = [
+        f"AUROC {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}], {r.pairs} pairs"
+        for r in summary.dropna(subset="auroc").itertuples()
+    ]
+    ax.text(0.03, 0.97, "\n".join(words), transform=ax.transAxes, va="top", fontsize=SIZE)
+    return ax
 
 
 def over_pairs(lost: pd.DataFrame) -> pd.DataFrame:
@@ -56,28 +76,18 @@ def over_pairs(lost: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "pairs"])
 
 
-def legend(summary: pd.DataFrame) -> dict[str, str]:
-    """What each scope is called: with its AUROC and interval where that is known."""
-    known = {
-        r.scope: f", AUROC {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]"
-        for r in summary.itertuples()
-        if not np.isnan(r.auroc)
-    }
-    return {scope: called + known.get(scope, "") for scope, called in SCOPES.items()}
-
-
 def example() -> dict[str, pd.DataFrame]:
     """Made-up tables for --smoke."""
     rng = np.random.default_rng(0)
     steep = {"all": 0.02, "background": 0.01, "foreground": 0.06}
     rows = [
-        (anatomy, 10, *pair, scope, k, most * (k / 10) ** 2 * rng.uniform(0.5, 1.5))
+        (anatomy, 10, RECIPE, *pair, scope, k, most * (k / 10) ** 2 * rng.uniform(0.5, 1.5))
         for anatomy in ("tissue", "partitions")
         for pair in permutations("abc", 2)
         for scope, most in steep.items()
         for k in range(1, 11)
     ]
-    aurocs = [(a, s, 0.7, 0.62, 0.78, 6) for a in ("tissue", "partitions") for s in steep]
+    aurocs = [(a, RECIPE, s, 0.7, 0.62, 0.78, 6) for a in ("tissue", "partitions") for s in steep]
     return {
         "negative_transfer_deciles.csv": pd.DataFrame(rows, columns=DECILES),
         "negative_transfer_summary.csv": pd.DataFrame(aurocs, columns=SUMMARY),

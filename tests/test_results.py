@@ -127,7 +127,7 @@ def test_gains_are_differences_of_means_over_seeds_at_the_methods_last_stop(monk
         module.draw({"table1.csv": table[table["recipe"] == "vanilla"]})
 
 
-def test_vanilla_matched_in_time_is_compared_with_vanilla(monkeypatch):
+def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(monkeypatch):
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("crossover")
     rows = [
@@ -135,26 +135,65 @@ def test_vanilla_matched_in_time_is_compared_with_vanilla(monkeypatch):
         for target, more in (("b", 0.0), ("c", 1.0))
         for recipe, stop, dice in (
             ("vanilla", 50, 60.0),
-            ("vanilla", 80, 61.0 + more),
+            ("vanilla, longer", 50, 61.0 + more),
             ("probe", 50, 63.0 + more),
+            ("vanilla", 200, 80.0),
+            ("probe", 200, 70.0),
         )
     ]
-    made = module.gain(pd.DataFrame(rows, columns=module.COLUMNS)).set_index("recipe")
-    assert made["value"].to_dict() == {"probe": 3.5, "vanilla + 30 steps": 1.5}
-    assert set(made["iterations"]) == {50} and set(made["pairs"]) == {2}
+    table = pd.DataFrame(rows, columns=module.COLUMNS)
+    others = table.assign(dice=99.0)
+    tuned, few = others.assign(decision="tuned"), others.assign(slices=50)
+    made = module.gain(table).set_index(["recipe", "iterations"])
+    values = {("vanilla, longer", 50): 1.5, ("probe", 50): 3.5, ("probe", 200): -10.0}
+    assert made["value"].to_dict() == values and set(made["pairs"]) == {2}
+    figure = module.draw({"recipes.csv": pd.concat([table, tuned, few])})
+    lines = {c.get_label(): c.lines[0] for c in figure.axes[0].containers}
+    assert lines["probe"].get_ydata().tolist() == [3.5, -10.0]
+    assert lines["vanilla, longer"].get_linestyle() == "--"
+    ticks = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert ticks == ["50\n(2 pairs)", "200\n(2 pairs)"]
+
+
+def test_the_ablation_shows_each_cohorts_last_stop_of_the_argmax(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("ablation")
+    rows = [
+        ("base", anatomy, stop, decision, variant, stop / 100, 0.0, 9.0, 4)
+        for anatomy, stops in (("tissue", (50, 200)), ("partitions", (50, 400)))
+        for stop in stops
+        for decision in ("argmax", "tuned")
+        for variant in ("vanilla", "base 2")
+    ]
+    table = pd.DataFrame(rows, columns=module.COLUMNS)
+    kept = module.last_stops(table)
+    assert kept["difference"].tolist() == [2.0, 4.0] and set(kept["variant"]) == {"base 2"}
+    titles = [a.get_title(loc="left") for a in module.draw({"ablation_summary.csv": table}).axes]
+    assert titles == ["tissue, 200 iterations, 4 pairs", "tumour, 400 iterations, 4 pairs"]
+    with pytest.raises(ValueError, match=r"rows of decision argmax beside vanilla's; got none; py"):
+        module.draw({"ablation_summary.csv": table[table["decision"] == "tuned"]})
 
 
 def test_shares_are_averaged_over_seeds_and_then_over_pairs(monkeypatch):
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("risk_calibration")
     rows = [
-        ("tissue", 0, "a", "b", "all", 10, 0.01),
-        ("tissue", 1, "a", "b", "all", 10, 0.03),
-        ("tissue", 0, "a", "c", "all", 10, 0.04),
+        ("tissue", 0, "vanilla", "a", "b", "all", 10, 0.01),
+        ("tissue", 1, "vanilla", "a", "b", "all", 10, 0.03),
+        ("tissue", 0, "vanilla", "a", "c", "all", 10, 0.04),
     ]
     (row,) = module.over_pairs(pd.DataFrame(rows, columns=module.DECILES)).itertuples()
     assert row.value == pytest.approx(3.0) and row.pairs == 2
     assert row.low == pytest.approx(3.0 - 12.706 * 1.0, abs=1e-2)
+    tables = module.example()
+    other = {n: t.assign(recipe="risk-map") for n, t in tables.items()}
+    both = {n: pd.concat([tables[n], other[n]]) for n in tables}
+    curves = [module.draw(t).axes[0].lines[0].get_ydata().tolist() for t in (tables, both)]
+    assert curves[0] == curves[1]
+    with pytest.raises(
+        ValueError, match=r"deciles\.csv must have rows of recipe vanilla; got none"
+    ):
+        module.draw(other)
 
 
 def test_results_that_cannot_be_read_are_named(tmp_path):

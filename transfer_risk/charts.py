@@ -49,6 +49,8 @@ def chart_panels(
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y, width_ratios=widths)
     for ax in axes.flat:
         ax.tick_params(labelsize=SIZE, width=0.6, length=2.5)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_offset_text().set_fontsize(SIZE)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_linewidth(0.6)
     return list(axes.flat)
