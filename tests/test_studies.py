@@ -20,7 +20,7 @@ def square(job):
 
 
 def jobs_of(tmp_path, numbers):
-    return [{"x": x, "calls": str(tmp_path / "calls")} for x in numbers]
+    return [{"x": x, "size": 3.0, "calls": str(tmp_path / "calls")} for x in numbers]
 
 
 def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):

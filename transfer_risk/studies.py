@@ -57,7 +57,7 @@ def run_study(
             left -= 1
             failed.append(f"{job}: {made}")
             continue
-        rows[_key(job)] = [_text({**job, **row}) for row in made]
+        rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
         write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
         left -= 1
         if progress:
