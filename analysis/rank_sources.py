@@ -36,7 +36,7 @@ def rank(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per source, in the columns of ranking.csv, without what is another at each run or target."""
     folder = Path(job["folder"])
     sources = [tr.load_source(folder / "sources" / name) for name in job["candidates"].split()]
-    ranking = tr.rank_sources(sources, tr.cohort_task(folder, "target", job["task"]))
+    ranking = tr.rank_sources(sources, tr.cohort_task(folder, "target", job["task"]), by="leep")
     return [
         {k: v for k, v in row.items() if k not in ("seconds", "licence") and "[" not in k}
         for row in ranking.rows()

@@ -32,7 +32,7 @@ def main() -> None:
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(options.out / "ranking.csv", index=False, float_format="%.6g")
     summary = pd.DataFrame(
-        [row for a in ANATOMIES for r in AUDITED for row in audited(table, a, r)]
+        [row for a in (*ANATOMIES, "all") for r in AUDITED for row in audited(table, a, r)]
     )
     summary.to_csv(options.out / "ranking_summary.csv", index=False, float_format="%.4g")
     regret = summary[summary["measure"] == "regret"]
@@ -86,8 +86,8 @@ def score(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, Any]]:
-    """Each measure of each score for one cohort and recipe, with its interval over targets."""
-    own = table[table["anatomy"] == anatomy]
+    """Each measure of each score for one cohort (or all) and recipe, with its interval over targets."""
+    own = table if anatomy == "all" else table[table["anatomy"] == anatomy]
     own = own.assign(task=own["task"] + ", seed " + own["seed"].astype(str))
     names = [*tr.SCORES, "same_modality", "same_class", "own_dice"]
     results = own[["task", "source"]].assign(dice=own[f"reached[{recipe}]"])

@@ -21,7 +21,7 @@ RECIPES = tr.RECIPES | {"vanilla, lr x 3": FASTER}
 FEW = 50
 LONG = (1_000,)
 EVERY = {"tissue": 1, "partitions": 3}
-"""Of the 30 pairs each, or each third one; every sixth with few slices, every tenth for long."""
+"""Of the 30 pairs each, or each third one; every sixth with few slices; every tenth, of tissue, for long."""
 ANATOMIES = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
 
 
@@ -47,7 +47,7 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
     if not smoke and not quick:
         for own, recipes, slices, stops in (
             (pairs[::6], few, FEW, study.size.stops[:2]),
-            (pairs[::10], RECIPES, 0, LONG),
+            (pairs[::10] if study.anatomy == "tissue" else [], RECIPES, 0, LONG),
         ):
             jobs += study.jobs(own, recipes, labels={"slices": slices}, stops=stops, tuned=False)
     table = study.run(jobs, f"recipes-{study.anatomy}")

@@ -58,7 +58,7 @@ def run_demo(
         )
         save_source(sources[-1], folder / "sources" / task.name)
     target = next(t for t in tasks if t.name == TARGET)
-    ranking = rank_sources(sources, target, progress=progress)
+    ranking = rank_sources(sources, target, by="leep", progress=progress)
     write_ranking(ranking, folder / "ranking")
     ordered = [next(s for s in sources if s.name == score.source) for score in ranking.scores]
     write_maps(ordered[0], target, folder / "maps", progress=progress)

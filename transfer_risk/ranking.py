@@ -17,6 +17,8 @@ SCORES = (
     *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),
     *("probe_dice", "probe_log_likelihood"),
 )
+AUTO = "auto"
+"""By `probe_dice`, or by LEEP where a source cannot be probed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Ranking:
 
     Args:
         task: Its name.
-        by: The score that orders.
+        by: The score that orders: the asked one, or what `auto` came to.
         scores: Best first; sources without that score last.
         dropped: Reason by case that no source was scored on.
         failed: Reason by source that could not be scored.
@@ -49,22 +51,25 @@ def rank_sources(
     sources: Sequence[Source],
     task: Task,
     *,
-    by: str = "leep",
+    by: str = AUTO,
     probe: bool = False,
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank sources on the training cases of a task.
 
+    By default by `probe_dice` where every source can be probed, else by LEEP: of all scores it lost least Dice against the
+    best choice when the head was refitted (`--head probe`), see docs/results.md. LEEP is for a head that is kept.
+
     A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
     predict no case at all is left out and named. With `probe`, or by a probe's score, each source is also probed, which
     costs about two more passes over the training cases.
 
     Raises:
-        ValueError: if `by` is no score, two sources share a name, or no source could be scored.
+        ValueError: if `by` is neither a score nor `auto`, two sources share a name, or no source could be scored.
     """
-    if by not in SCORES:
-        raise ValueError(f"by must be one of {', '.join(SCORES)}; got {by!r}")
+    if by not in (AUTO, *SCORES):
+        raise ValueError(f"by must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}")
     names = [s.name for s in sources]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(
@@ -72,9 +77,12 @@ def rank_sources(
             'write another name = "..." in the source.toml of one of them'
         )
     scores, dropped, failed = _scores(sources, task, cache, progress)
-    if probe or by.startswith("probe"):
+    if probe or by == AUTO or by.startswith("probe"):
         by_name = {s.name: s for s in sources}
         scores = {name: probed(own, by_name[name], task) for name, own in scores.items()}
+    if by == AUTO:
+        known = [not math.isnan(s.estimates["probe_dice"].value) for s in scores.values()]
+        by = "probe_dice" if all(known) else "leep"
     ordered = sorted(scores.values(), key=lambda s: _descending(s.estimates[by].value))
     return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
 

@@ -89,7 +89,14 @@ def _table(ranking: Ranking) -> str:
     floor = f"LEEP floor of an uninformative source {rows[0]['leep_floor']:.4f} nats"
     size = f"{rows[0]['cases']} cases, {rows[0]['pixels']:,} voxels"
     title = f"task {ranking.task}, by {ranking.by}; {size}; {floor}"
-    return "\n".join([title, *lines, ""])
+    return "\n".join([title, *lines, _purpose(ranking.by), ""])
+
+
+def _purpose(by: str) -> str:
+    """Which fine-tuning a ranking is for (docs/results.md, audit)."""
+    if by.startswith("probe"):
+        return f"{by} is for fine-tuning with --head probe; where the head is kept, rank --by leep"
+    return f"{by} is for fine-tuning that keeps the head; with --head probe, rank --by probe_dice"
 
 
 def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:

@@ -65,7 +65,12 @@ def tasks_command(
 @click.command("score")
 @TASK
 @click.argument("source", nargs=-1, required=True, type=click.Path())
-@click.option("--by", default="leep", show_default=True, help="Score that orders the sources.")
+@click.option(
+    "--by",
+    default="auto",
+    show_default=True,
+    help="Score that orders the sources: probe_dice where all can be probed, else leep; or any other.",
+)
 @FORMAT
 @click.option(
     "--out",
@@ -91,12 +96,12 @@ def score_command(
 ) -> None:
     """Rank the SOURCEs for TASK."""
     from transfer_risk.layouts import load_task
-    from transfer_risk.ranking import SCORES, rank_sources
+    from transfer_risk.ranking import AUTO, SCORES, rank_sources
     from transfer_risk.reports import ranking_text, write_ranking
 
-    if by not in SCORES:
+    if by not in (AUTO, *SCORES):
         raise click.BadParameter(
-            f"must be one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
+            f"must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
         )
     target = load_task(task)
     sources, failed = reading.load(source)
