@@ -72,13 +72,51 @@ def recipes() -> str:
 def ranking() -> str:
     """Kendall, top-1 and regret of each score, by cohort and recipe."""
     table = pd.read_csv(RESULTS / "ranking_summary.csv")
-    columns = list(dict.fromkeys(zip(table["anatomy"], table["recipe"], strict=True)))
-    columns = [c for c in columns if c[1] != "risk-map"]
+    recommended = "probe + adaptive-risk"
+    columns = [(a, recommended) for a in ("tissue", "partitions")]
+    columns += [("all", recipe) for recipe in ("vanilla", "risk-map", recommended)]
     rows = []
     for score in dict.fromkeys(table["score"]):
         own = table[table["score"] == score].set_index(["anatomy", "recipe", "measure"])
         rows.append([f"`{score}`", *(_chosen(own, *column) for column in columns)])
     return markdown(["score", *(f"{anatomy}, {recipe}" for anatomy, recipe in columns)], rows)
+
+
+def negative_transfer() -> str:
+    """How well -T, and nearness to the border, tell the voxels that the fine-tuned model loses."""
+    table = pd.read_csv(RESULTS / "negative_transfer_summary.csv")
+    table = table[table["scope"].isin(["all", "background", "foreground"])]
+    header = ["cohort", "method", "voxels", "lost, %", "AUROC of -T [95 %]"]
+    header += ["at equal class and distance [95 %]", "AUROC of nearness to the border"]
+    rows = [
+        [
+            *(r.anatomy, f"`{r.recipe}`", r.scope, f"{100 * r.lost:.2f}"),
+            f"{r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]",
+            f"{r.auroc_matched:.2f} [{r.auroc_matched_low:.2f}, {r.auroc_matched_high:.2f}]",
+            f"{r.auroc_boundary:.2f}",
+        ]
+        for r in table.itertuples()
+    ]
+    return markdown(header, rows)
+
+
+def ablation() -> str:
+    """Difference to the group's vanilla of each variant, after the last iteration."""
+    table = pd.read_csv(RESULTS / "ablation_summary.csv")
+    table = table[table["iterations"] == table["iterations"].max()]
+    cohorts = list(dict.fromkeys(table["anatomy"]))
+    rows = []
+    for (group, variant), block in table.groupby(["group", "variant"], sort=False):
+        own = block.set_index("anatomy")
+        vanilla = variant == "vanilla"
+        cells = [
+            f"{own.dice[a]:.1f}"
+            if vanilla
+            else _difference(own.difference[a], own.low[a], own.high[a])
+            for a in cohorts
+        ]
+        rows.append([str(group), f"{variant}: Dice" if vanilla else str(variant), *cells])
+    return markdown(["group", "variant", *cohorts], rows)
 
 
 def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
@@ -151,7 +189,7 @@ TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         *(interval_coverage, compare_methods, before_after, benchmark_training),
-        *(table1, table2, table3, recipes, ranking),
+        *(table1, table2, table3, recipes, ranking, negative_transfer, ablation),
     )
 }
 

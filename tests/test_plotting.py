@@ -208,7 +208,11 @@ def test_a_ranking_looks_the_same_live_and_from_its_files(folder):
                 t.get_text() for t in live.get_yticklabels()
             ]
             assert bool(drawn.texts) == floor
-    assert ranking.by == "leep" and live.get_xlabel() == "eep_dice, 95 % interval over 10 cases"
+    chosen = tr.plot_ranking(read_ranking(folder / "ranking")).get_xlabel()
+    assert ranking.by == "probe_dice" and chosen == tr.plot_ranking(ranking).get_xlabel()
+    old = [row | {"probe_dice": None} for row in ranking.rows()]
+    assert tr.plot_ranking(old).get_xlabel().startswith("leep ")
+    assert live.get_xlabel() == "eep_dice, 95 % interval over 10 cases"
     with pytest.raises(
         ValueError, match=r"by must be a score of the ranking \(leep, .*\); got 'x'"
     ):

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import transfer_risk as tr
+from transfer_risk import probing
 from transfer_risk.heads import head_name
 from transfer_risk.probes import Pixels, fitted
 from transfer_risk.probing import probe_scores, probed
+from transfer_risk.reports import ranking_text
 from transfer_risk.training import begin
 
 CLASSES = ("background", "a", "b")
@@ -107,7 +109,7 @@ def test_a_ranking_by_the_probe(task):
     assert values == sorted(values, reverse=True)
     row = ranking.rows()[0]
     assert row["probe_dice_low"] <= row["probe_dice"] <= row["probe_dice_high"]
-    assert tr.rank_sources([make_source()], task).rows()[0]["probe_dice"] is None
+    assert tr.rank_sources([make_source()], task, by="leep").rows()[0]["probe_dice"] is None
 
 
 def test_what_cannot_be_probed_is_unknown_and_said(task):
@@ -126,3 +128,24 @@ def test_what_cannot_be_probed_is_unknown_and_said(task):
 
 def test_the_head_is_the_last_layer_that_runs():
     assert head_name(make_source().network, make_source()) == "head"
+
+
+def test_by_default_sources_rank_by_the_probe_where_all_have_one(task, monkeypatch):
+    ranking = tr.rank_sources([make_source(0), make_source(1)], task)
+    assert ranking.by == "probe_dice"
+    text = ranking_text(ranking, "table")
+    assert "probe-Dice [95 %]" in text and "ranked for fine-tuning with --head probe" in text
+
+    def refuse(source, *_):
+        raise ValueError("it has no network to probe")
+
+    monkeypatch.setattr(probing, "probe_scores", refuse)
+    mixed = tr.rank_sources([make_source(0), make_source(1)], task)
+    assert mixed.by == "leep"
+    assert mixed.rows()[0]["leep"] >= mixed.rows()[1]["leep"]
+    plain = tr.rank_sources([make_source(0)], task, by="leep")
+    assert plain.rows()[0]["probe_dice"] is None
+    text = ranking_text(plain, "table")
+    assert "--by probe_dice chose best in the audit" in text and "probe-Dice" not in text
+    with pytest.raises(ValueError, match=r"by must be auto or one of leep, .*; got 'luck'"):
+        tr.rank_sources([make_source()], task, by="luck")

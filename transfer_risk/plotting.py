@@ -90,7 +90,8 @@ def plot_ranking(
 
     Args:
         ranking: Of `rank_sources`, or the rows of a ranking.csv or ranking.json.
-        by: Score that is drawn and orders; where not given that of the ranking, `leep` for rows.
+        by: Score that is drawn and orders; where not given that of the ranking; for rows `probe_dice` where all have it,
+            else `leep`.
         ax: Where to draw.
         size: Points of the text.
 
@@ -98,7 +99,7 @@ def plot_ranking(
         ValueError: if the rows have no such score.
     """
     rows = [dict(r) for r in ranking] if isinstance(ranking, Sequence) else ranking.rows()
-    by = by or ("leep" if isinstance(ranking, Sequence) else ranking.by)
+    by = by or (_usual(rows) if isinstance(ranking, Sequence) else ranking.by)
     if not rows or by not in rows[0]:
         known = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
         raise ValueError(f"by must be a score of the ranking ({', '.join(known)}); got {by!r}")
@@ -185,6 +186,12 @@ def _axes(width: float, height: float) -> Axes:
 def _plain(ax: Axes, size: float) -> None:
     ax.tick_params(labelsize=size)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _usual(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The score that `score --by auto` takes."""
+    known = [not math.isnan(_number(row.get("probe_dice"))) for row in rows]
+    return "probe_dice" if rows and all(known) else "leep"
 
 
 def _mark_floor(ax: Axes, floor: float, size: float) -> None:

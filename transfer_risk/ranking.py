@@ -58,8 +58,8 @@ def rank_sources(
 ) -> Ranking:
     """Rank sources on the training cases of a task.
 
-    By default by `probe_dice` where every source can be probed, else by LEEP: of all scores it lost least Dice against the
-    best choice when the head was refitted (`--head probe`), see docs/results.md. LEEP is for a head that is kept.
+    By default by `probe_dice` where every source can be probed, else by LEEP: for fine-tuning with `--head probe` it lost
+    least Dice against the best choice of all scores (docs/results.md).
 
     A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
     predict no case at all is left out and named. With `probe`, or by a probe's score, each source is also probed, which

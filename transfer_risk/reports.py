@@ -94,9 +94,9 @@ def _table(ranking: Ranking) -> str:
 
 def _purpose(by: str) -> str:
     """Which fine-tuning a ranking is for (docs/results.md, audit)."""
-    if by.startswith("probe"):
-        return f"{by} is for fine-tuning with --head probe; where the head is kept, rank --by leep"
-    return f"{by} is for fine-tuning that keeps the head; with --head probe, rank --by probe_dice"
+    if by == "probe_dice":
+        return "ranked for fine-tuning with --head probe; its audit is in docs/results.md"
+    return "for fine-tuning with --head probe, --by probe_dice chose best in the audit (docs/results.md)"
 
 
 def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
