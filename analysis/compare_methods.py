@@ -39,4 +39,4 @@ def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    tr.run_program(main)

@@ -44,4 +44,4 @@ def rank(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    tr.run_program(main)

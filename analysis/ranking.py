@@ -105,4 +105,4 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
 
 
 if __name__ == "__main__":
-    main()
+    tr.run_program(main)

@@ -88,4 +88,4 @@ def summary_of(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main()
+    tr.run_program(main)

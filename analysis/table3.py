@@ -39,4 +39,4 @@ def fewer(study: tr.TransferStudy, slices: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    tr.run_program(main)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,21 @@ def test_real_data_are_source_and_target_alike(tmp_path):
     assert source.cases == target.cases and len(target.cases) == 10
     (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})
     assert len(study.run([job], "rows")) == 3
+    words = (
+        r"tasks: must hold a task 13-t1 or target-13-t1; it holds csf-t1, csf-t2, gm-t1, .*wm-t2"
+    )
+    with pytest.raises(ValueError, match=words):
+        tr.cohort_task(study.place(0), "target", "13-t1")
+
+
+def test_a_mistake_of_the_user_is_one_sentence(tmp_path):
+    program = Path(__file__).parents[1] / "analysis" / "table1.py"
+    command = [sys.executable, str(program), "--smoke", "--data", str(tmp_path / "nowhere")]
+    result = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.strip().endswith("nowhere: no such data folder")
 
 
 def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_path, capsys):

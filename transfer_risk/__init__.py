@@ -62,6 +62,7 @@ _HOMES = {
     "plot_maps": "galleries",
     "run_study": "studies",
     "paired_summary": "studies",
+    "run_program": "studies",
     "study_options": "studies",
     "tell": "studies",
     "draw_results": "results",

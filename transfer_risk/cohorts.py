@@ -137,5 +137,9 @@ def cohort_task(folder: str | Path, role: str, name: str) -> Task:
         if (tasks / f"{own}.toml").exists():
             return load_task(tasks / f"{own}.toml")
     number, _, channel = name.rpartition("-")
-    whole = load_task(tasks / (f"partition{number}.toml" if number else f"{role}.toml"))
+    path = tasks / (f"partition{number}.toml" if number else f"{role}.toml")
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in tasks.glob("*.toml"))) or "none"
+        raise ValueError(f"{tasks}: must hold a task {name} or {role}-{name}; it holds {there}")
+    whole = load_task(path)
     return replace(whole.on_channels(channel.upper()), name=name if number else f"{role}-{name}")

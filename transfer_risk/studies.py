@@ -169,6 +169,14 @@ def study_options(
     return options
 
 
+def run_program(main: Callable[[], None]) -> None:
+    """Run a program; what is wrong with its input becomes one sentence on stderr and exit code 1."""
+    try:
+        main()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(str(error))
+
+
 def tell(line: str) -> None:
     """Progress to stderr."""
     print(line, file=sys.stderr, flush=True)
