@@ -20,8 +20,8 @@ FASTER = {"method": "vanilla", "lr": 3e-3}
 RECIPES = tr.RECIPES | {"vanilla, lr x 3": FASTER}
 FEW = 50
 LONG = (1_000,)
-EVERY = {"tissue": 1, "partitions": 3}
-"""Of the 30 pairs each, or each third one; every sixth with few slices; every tenth, of tissue, for long."""
+EVERY = {"tissue": (1, 2, 10), "partitions": (3, 6, 0)}
+"""Each how many-th of the 30 pairs: with all slices, with few, and for long (0: none)."""
 ANATOMIES = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
 
 
@@ -41,13 +41,14 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
     smoke, quick = study.size == tr.SIZES["smoke"], study.size == tr.SIZES["quick"]
     study.prepare(tasks[:2] if smoke else tasks)
     pairs = list(permutations(tasks, 2))
-    chosen = pairs[:: 30 if smoke else 10 if quick else EVERY[study.anatomy]]
+    every, few_every, long_every = EVERY[study.anatomy]
+    chosen = pairs[:: 30 if smoke else 10 if quick else every]
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
     jobs = study.jobs(chosen, RECIPES, labels={"slices": 0})
     if not smoke and not quick:
         for own, recipes, slices, stops in (
-            (pairs[::6], few, FEW, study.size.stops[:2]),
-            (pairs[::10] if study.anatomy == "tissue" else [], RECIPES, 0, LONG),
+            (pairs[::few_every], few, FEW, study.size.stops[:2]),
+            (pairs[::long_every] if long_every else [], RECIPES, 0, LONG),
         ):
             jobs += study.jobs(own, recipes, labels={"slices": slices}, stops=stops, tuned=False)
     table = study.run(jobs, f"recipes-{study.anatomy}")
