@@ -112,21 +112,21 @@ def negative_transfer() -> str:
 
 
 def ablation() -> str:
-    """Difference to the group's vanilla of each variant, after the last iteration."""
+    """Difference of each variant to the risk map of its group, after the last iteration."""
     table = pd.read_csv(RESULTS / "ablation_summary.csv")
     table = table[table["iterations"] == table["iterations"].max()]
     cohorts = list(dict.fromkeys(table["anatomy"]))
     rows = []
     for (group, variant), block in table.groupby(["group", "variant"], sort=False):
         own = block.set_index("anatomy")
-        vanilla = variant == "vanilla"
+        reference = variant == "risk-map"
         cells = [
             f"{own.dice[a]:.1f}"
-            if vanilla
+            if reference
             else _difference(own.difference[a], own.low[a], own.high[a])
             for a in cohorts
         ]
-        rows.append([str(group), f"{variant}: Dice" if vanilla else str(variant), *cells])
+        rows.append([str(group), f"{variant}: Dice" if reference else str(variant), *cells])
     return markdown(["group", "variant", *cohorts], rows)
 
 

@@ -155,23 +155,22 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     assert ticks == ["50\n(2 pairs)", "200\n(2 pairs)"]
 
 
-def test_the_ablation_shows_each_cohorts_last_stop_of_the_argmax(monkeypatch):
+def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("ablation")
     rows = [
-        ("base", anatomy, stop, decision, variant, stop / 100, 0.0, 9.0, 4)
+        ("base", anatomy, stop, variant, stop / 100, 0.0, 9.0, 4)
         for anatomy, stops in (("tissue", (50, 200)), ("partitions", (50, 400)))
         for stop in stops
-        for decision in ("argmax", "tuned")
-        for variant in ("vanilla", "base 2")
+        for variant in ("risk-map", "base 2")
     ]
     table = pd.DataFrame(rows, columns=module.COLUMNS)
     kept = module.last_stops(table)
     assert kept["difference"].tolist() == [2.0, 4.0] and set(kept["variant"]) == {"base 2"}
     titles = [a.get_title(loc="left") for a in module.draw({"ablation_summary.csv": table}).axes]
     assert titles == ["tissue, 200 iterations, 4 pairs", "tumour, 400 iterations, 4 pairs"]
-    with pytest.raises(ValueError, match=r"rows of decision argmax beside vanilla's; got none; py"):
-        module.draw({"ablation_summary.csv": table[table["decision"] == "tuned"]})
+    with pytest.raises(ValueError, match=r"rows beside the risk map's; got none; py"):
+        module.draw({"ablation_summary.csv": table[table["variant"] == "risk-map"]})
 
 
 def test_shares_are_averaged_over_seeds_and_then_over_pairs(monkeypatch):
