@@ -159,7 +159,7 @@ def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
                 _difference(r["difference"], r["low"], r["high"]),
                 f"{r['relative']:+.1f}",
                 f"{r['better']} of {r['pairs']}",
-                f"{r['p_holm']:.3f}",
+                "< 0.001" if r["p_holm"] < 0.001 else f"{r['p_holm']:.3f}",
             ]
         )
         if paper:
