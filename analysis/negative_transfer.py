@@ -19,7 +19,6 @@ import pandas as pd
 
 import transfer_risk as tr
 
-TASKS = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
 RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
 EVERY = {"smoke": 30, "quick": 6, "full": 1}  # of the 30 pairs
@@ -33,7 +32,7 @@ BESIDE = (
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    jobs = [job for anatomy in TASKS for job in jobs_of(anatomy, options)]
+    jobs = [job for anatomy in tr.TASKS for job in jobs_of(anatomy, options)]
     rows = tr.run_study(
         jobs,
         measured,
@@ -56,7 +55,7 @@ def main() -> None:
 def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
     """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
     study = tr.transfer_study(options, anatomy)
-    tasks = TASKS[anatomy]
+    tasks = tr.TASKS[anatomy]
     pairs = list(permutations(tasks, 2))[:: EVERY[options.size]]
     targets = {target: next(t for t in tasks if t != target) for _, target in pairs}
     study.prepare(sorted({s for s, _ in pairs} | set(targets.values())))

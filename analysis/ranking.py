@@ -17,7 +17,6 @@ import pandas as pd
 import transfer_risk as tr
 
 AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
-ANATOMIES = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
 MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
 
 
@@ -25,14 +24,14 @@ def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
     parts = []
-    for anatomy, tasks in ANATOMIES.items():
+    for anatomy, tasks in tr.TASKS.items():
         study = tr.transfer_study(options, anatomy)
         own = tasks[:3] if options.size == "smoke" else tasks
         parts.append(scores_and_dice(study, own, own[: 1 if options.size == "smoke" else 6]))
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(options.out / "ranking.csv", index=False, float_format="%.6g")
     summary = pd.DataFrame(
-        [row for a in (*ANATOMIES, "all") for r in AUDITED for row in audited(table, a, r)]
+        [row for a in (*tr.TASKS, "all") for r in AUDITED for row in audited(table, a, r)]
     )
     summary.to_csv(options.out / "ranking_summary.csv", index=False, float_format="%.4g")
     regret = summary[summary["measure"] == "regret"]

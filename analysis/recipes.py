@@ -22,13 +22,12 @@ FEW = 50
 LONG = (1_000,)
 EVERY = {"tissue": (1, 2, 10), "partitions": (3, 6, 0)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long (0: none)."""
-ANATOMIES = {"tissue": tr.TISSUE_TASKS, "partitions": tr.PARTITION_TASKS}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    parts = [rows_of(tr.transfer_study(options, a), tasks) for a, tasks in ANATOMIES.items()]
+    parts = [rows_of(tr.transfer_study(options, a), tasks) for a, tasks in tr.TASKS.items()]
     table = with_longer(pd.concat(parts, ignore_index=True))
     table.to_csv(options.out / "recipes.csv", index=False, float_format="%.2f")
     summary = summary_of(table)
@@ -59,7 +58,9 @@ def with_longer(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with their regime; vanilla of 30 iterations later stands beside as `vanilla, longer`."""
     regular = set(table.loc[table["recipe"] != "vanilla", "iterations"])
     longer = table[(table["recipe"] == "vanilla") & ~table["iterations"].isin(regular)]
-    longer = longer.assign(recipe="vanilla, longer", iterations=longer["iterations"] - 30)
+    longer = longer.assign(
+        recipe="vanilla, longer", iterations=longer["iterations"] - tr.PROBE_STEPS
+    )
     made = pd.concat([table[table["iterations"].isin(regular)], longer], ignore_index=True)
     made = made[made["iterations"].isin(regular)]
     words = made["anatomy"] + ", " + made["iterations"].astype(str) + " iterations"

@@ -83,9 +83,8 @@ def _recipes(*names: str) -> str:
 def ranking() -> str:
     """Kendall, top-1 and regret of each score, by cohort and recipe."""
     table = pd.read_csv(RESULTS / "ranking_summary.csv")
-    recommended = "probe + adaptive-risk"
-    columns = [(a, recommended) for a in ("tissue", "partitions")]
-    columns += [("all", recipe) for recipe in ("vanilla", "risk-map", recommended)]
+    columns = [(a, RECOMMENDED[0]) for a in ("tissue", "partitions")]
+    columns += [("all", recipe) for recipe in ("vanilla", "risk-map", RECOMMENDED[0])]
     rows = []
     for score in dict.fromkeys(table["score"]):
         own = table[table["score"] == score].set_index(["anatomy", "recipe", "measure"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,32 +37,8 @@ TISSUE_TASKS = ("csf-t1", "csf-t2", "gm-t1", "gm-t2", "wm-t1", "wm-t2")
 """The paper's six tasks on iSeg-2019 (Table I)."""
 PARTITION_TASKS = ("13-t1", "14-t1", "14-t2", "14-flair", "17-t2", "18-flair")
 """The paper's six tasks on FeTS 2021 (Table II): institution and modality."""
-
-
-def prepare_cohorts(
-    folder: str | Path,
-    sources: Sequence[str],
-    *,
-    anatomy: str,
-    seed: int,
-    spacing: float = 3.0,
-    cases: int = 10,
-    iterations: int = 400,
-) -> None:
-    """Write cohorts and tasks, and `sources/<name>` for each source: U-Nets of width 8 and depth 4; what is there is kept.
-
-    Args:
-        folder: Where it all goes.
-        sources: Names of source tasks, see `cohort_task`.
-        anatomy: As in `write_cohorts`.
-        seed: Of subjects and of weights.
-        spacing: Voxel size in mm.
-        cases: Subjects of each cohort.
-        iterations: Of pretraining.
-    """
-    write_cohorts(folder, anatomy=anatomy, seed=seed, spacing=spacing, cases=cases)
-    for name in sources:
-        pretrain_source(folder, name, seed=seed, iterations=iterations)
+TASKS = {"tissue": TISSUE_TASKS, "partitions": PARTITION_TASKS}
+"""Both, by anatomy."""
 
 
 def write_cohorts(

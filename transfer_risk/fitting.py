@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from transfer_risk.features import Features
 from transfer_risk.heads import training_mode
-from transfer_risk.objectives import Objective
+from transfer_risk.objectives import DIVIDED, Objective
 from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.tasks import Source
 
 Progress = Callable[[int, float], None]
-DIVIDED = ("risk-map", "class-mean", "class-shuffle")
-"""Methods whose loss is divided by the foreground."""
 FAINT = 1e-3
 """Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
 

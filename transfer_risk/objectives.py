@@ -25,6 +25,8 @@ from transfer_risk.samples import Batch, Samples
 from transfer_risk.scales import percentile
 
 CONTROLS = {"class-mean": class_means, "class-shuffle": class_shuffled}
+DIVIDED = ("risk-map", *CONTROLS)
+"""Methods whose loss is divided by the foreground."""
 GAMMA = 1 / 3
 """Exponent of `eep-risk`: weight EEP(y)^-gamma."""
 LEAST_EEP = 1e-4
@@ -90,7 +92,7 @@ class Objective:
             self._remember(logits.detach(), labels)
         if recipe.method == "vanilla":
             loss = vanilla_loss(logits, labels)
-        elif recipe.method in ("risk-map", *CONTROLS):
+        elif recipe.method in DIVIDED:
             divisor = cast(Divisor, recipe.divisor)
             least = recipe.min_foreground
             risk = self.weights(batch)
