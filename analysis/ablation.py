@@ -49,20 +49,12 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "3 cases": {name: options | {"n_cases": 3} for name, options in BOTH.items()},
     "20 slices": {name: options | {"n_slices": 20} for name, options in BOTH.items()},
 }
-PAIRS = {
-    "tissue": tr.PAIRS["tissue"][:3],
-    "partitions": (
-        ("13-t1", "17-t2"),
-        ("14-t1", "14-t2"),
-        ("14-flair", "18-flair"),
-    ),
-}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    parts = [rows_of(tr.transfer_study(options, a), options.size) for a in PAIRS]
+    parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(options.out / "ablation.csv", index=False, float_format="%.2f")
     regular = table.loc[table["variant"] != "vanilla", "iterations"]
@@ -81,7 +73,7 @@ def main() -> None:
 
 def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of all variants on the pairs of one cohort, at 200 iterations."""
-    pairs = PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
+    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
     groups = dict(list(GROUPS.items())[:1]) if size == "smoke" else GROUPS
     study.prepare(sorted({source for source, _ in pairs}))
     jobs = [

@@ -19,9 +19,8 @@ import transfer_risk as tr
 FASTER = {"method": "vanilla", "lr": 3e-3}
 RECIPES = tr.RECIPES | {"vanilla, lr x 3": FASTER}
 FEW = 50
-LONG = (1_000,)
-EVERY = {"tissue": (1, 2, 10), "partitions": (3, 6, 0)}
-"""Each how many-th of the 30 pairs: with all slices, with few, and for long (0: none)."""
+EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 3)}
+"""Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 
 
 def main() -> None:
@@ -45,11 +44,11 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
     jobs = study.jobs(chosen, RECIPES, labels={"slices": 0})
     if not smoke and not quick:
-        for own, recipes, slices, stops in (
-            (pairs[::few_every], few, FEW, study.size.stops[:2]),
-            (pairs[::long_every] if long_every else [], RECIPES, 0, LONG),
-        ):
-            jobs += study.jobs(own, recipes, labels={"slices": slices}, stops=stops, tuned=False)
+        short, long = study.size.stops[:2], study.size.long
+        jobs += study.jobs(
+            pairs[::few_every], few, labels={"slices": FEW}, stops=short, tuned=False
+        )
+        jobs += study.jobs(pairs[::long_every], RECIPES, labels={"slices": 0}, stops=long)
     table = study.run(jobs, f"recipes-{study.anatomy}")
     return table[table["decision"] == "argmax"]
 

@@ -24,7 +24,8 @@ def main() -> None:
     study.prepare(tr.TISSUE_TASKS)
     recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
     pairs = list(permutations(tr.TISSUE_TASKS, 2))[:: 15 if options.size == "smoke" else 1]
-    table = study.run(study.jobs(pairs, recipes), "table1")
+    jobs = study.jobs(pairs, recipes) + study.jobs(pairs, recipes, stops=study.size.long)
+    table = study.run(jobs, "table1")
     tr.write_transfer_table(table, options.out / "table1.csv", paper=PAPER)
 
 

@@ -28,6 +28,7 @@ def main() -> None:
     recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
     pairs = list(permutations(tr.PARTITION_TASKS, 2))[:: 15 if options.size == "smoke" else 1]
     jobs = study.jobs(pairs, recipes) + study.jobs(pairs, BOUNDED, tuned=False)
+    jobs += study.jobs(pairs, recipes | BOUNDED, stops=study.size.long)
     table = study.run(jobs, "table2")
     tr.write_transfer_table(table, options.out / "table2.csv", paper=PAPER)
 

@@ -29,6 +29,14 @@ PAIRS = {
         ("flair", "t1"),
         ("flair", "t2"),
     ),
+    "partitions": (
+        ("13-t1", "17-t2"),
+        ("14-t1", "14-t2"),
+        ("14-flair", "18-flair"),
+        ("17-t2", "13-t1"),
+        ("18-flair", "14-t1"),
+        ("14-t2", "14-flair"),
+    ),
 }
 """Six pairs (source, target) of tasks by anatomy, for `cohort_task`."""
 

@@ -35,6 +35,7 @@ class Size:
         stops: Iterations of fine-tuning after which it is measured; the last one ends it.
         lr: Learning rate of fine-tuning.
         seeds: Number of seeds: other subjects, other weights.
+        long: As `stops`, of a run of its own: what the programs call long.
     """
 
     spacing: float
@@ -45,12 +46,13 @@ class Size:
     stops: tuple[int, ...]
     lr: float
     seeds: int
+    long: tuple[int, ...] = ()
 
 
 SIZES = {
     "smoke": Size(8.0, 4, 4, 3, 3, (1, 2), 1e-3, 1),
     "quick": Size(3.0, 7, 8, 4, 200, (50, 100), 1e-3, 1),
-    "full": Size(3.0, 10, 8, 4, 400, (50, 200), 1e-3, 1),
+    "full": Size(3.0, 10, 8, 4, 400, (50, 200), 1e-3, 1, long=(1_000,)),
     "paper": Size(1.0, 20, 32, 5, 5_000, (5_000,), 1e-4, 3),
 }
 """`full` is what two cores can do; `paper` is the paper's protocol, with three seeds."""
@@ -113,7 +115,7 @@ class TransferStudy:
         """
         common = asdict(self.size) | {"anatomy": self.anatomy}
         common |= {"data": str(self.data or ""), "partitions": str(self.partitions or "")}
-        del common["stops"], common["lr"], common["seeds"]
+        del common["stops"], common["lr"], common["seeds"], common["long"]
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
         for name, work, jobs in (
             ("cohorts", _write, cohorts),
@@ -128,7 +130,7 @@ class TransferStudy:
         pairs: Iterable[Sequence[str]],
         recipes: Mapping[str, Mapping[str, Any]],
         *,
-        stops: Sequence[int] = (),
+        stops: Sequence[int] | None = None,
         labels: Mapping[str, Any] | None = None,
         tuned: bool = True,
     ) -> list[dict[str, Any]]:
@@ -137,12 +139,14 @@ class TransferStudy:
         Args:
             pairs: Of task names.
             recipes: Options of `Recipe` by name; others than the size's learning rate and the seed's are its defaults.
-            stops: Instead of the size's.
+            stops: Instead of the size's; an empty one makes no job.
             labels: Columns that the rows start with.
             tuned: Whether the decision is tuned after the last stop, and the model of that moment kept.
         """
-        steps = tuple(stops) or self.size.stops
-        made = []
+        steps = self.size.stops if stops is None else tuple(stops)
+        made: list[dict[str, Any]] = []
+        if not steps:
+            return made
         for source, target in pairs:
             for seed in self.seeds:
                 for name, options in recipes.items():
