@@ -34,6 +34,7 @@ def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
     assert len(told) == 3 and told[-1].startswith("3 of 3, 0 min left: ") and "/" not in told[-1]
     more = tr.run_study(jobs_of(tmp_path, [2, 5, 3]), square, path)
     assert more["x"].tolist() == [2, 2, 5, 5, 3, 3]
+    assert tr.run_study(jobs_of(tmp_path, [5]), square, path)["x"].tolist() == [5, 5]
     assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]
 
 

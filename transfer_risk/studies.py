@@ -50,6 +50,11 @@ def run_study(
     keys = [_key(job) for job in jobs]
     rows = {key: done[key] for key in keys if key in done}
     pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
+
+    def save() -> None:
+        write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+
+    save()
     failed: list[str] = []
     start, left = time.monotonic(), len(pending)
     for job, made in _outcomes(pending, work, processes):
@@ -58,7 +63,7 @@ def run_study(
             failed.append(f"{job}: {made}")
             continue
         rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
-        write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+        save()
         left -= 1
         if progress:
             minutes = (time.monotonic() - start) / 60 / (len(pending) - left) * left
