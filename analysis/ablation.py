@@ -57,11 +57,10 @@ def main() -> None:
     parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
     table = pd.concat(parts, ignore_index=True)
     table.to_csv(options.out / "ablation.csv", index=False, float_format="%.2f")
-    regular = table.loc[table["variant"] != "vanilla", "iterations"]
     summary = tr.paired_summary(
-        table[table["iterations"].isin(regular)],
+        tr.regular(table),
         ["group", "anatomy", "iterations"],
-        method="variant",
+        method="recipe",
         pair=["source", "target"],
         value="dice",
         reference="risk-map",
@@ -83,8 +82,7 @@ def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
             pairs, variants, stops=study.size.stops[:2], labels={"group": group}, tuned=False
         )
     ]
-    table = study.run(jobs, f"ablation-{study.anatomy}")
-    return table.rename(columns={"recipe": "variant"}).drop(columns="decision")
+    return study.run(jobs, f"ablation-{study.anatomy}").drop(columns="decision")
 
 
 if __name__ == "__main__":

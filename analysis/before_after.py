@@ -1,14 +1,15 @@
 """What fine-tuning does to the risk map, claim by claim of the paper's section III-E, always beside vanilla.
 
-For every third of the 30 ordered pairs of the six tissue tasks (as table1.py): area above a hardness of .5, number and size
-of high-risk regions, distances of high-risk voxels to the border of the source's prediction and of the target's labels,
-before and after fine-tuning, on one span. Writes results/before_after.csv (one row per pair, seed, method, quantity) and
-results/before_after_summary.csv (mean change over pairs with t interval). A killed run goes on.
+For all ordered pairs of tissue tasks and of institutions' tumour tasks: area above a hardness of .5, number and size of
+high-risk regions, distances of high-risk voxels to the border of the source's prediction and of the target's labels, before
+and after fine-tuning, on the test cases and on one span per pair. The transfers are those of the other studies of the same
+folder and size: what is there is not trained again. Writes results/before_after.csv (one row per pair, seed, recipe,
+quantity) and results/before_after_summary.csv (means over pairs with t intervals). A killed run goes on.
 """
 
 from __future__ import annotations
 
-import tempfile
+from argparse import Namespace
 from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
@@ -18,78 +19,84 @@ import pandas as pd
 
 import transfer_risk as tr
 
-METHODS = ("vanilla", "risk-map")
+RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
 QUANTITIES = (
     *("dice", "transferability", "area_50", "components", "component_size"),
     *("distance_source", "distance_target"),
 )
-
-
-def change(job: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Fine-tune one source on one target by each method; what changed, on one span over all maps."""
-    place = Path(job["folder"])
-    source = tr.load_source(place / "sources" / job["source"])
-    target = tr.cohort_task(place, "target", job["target"])
-    with tempfile.TemporaryDirectory() as name:
-        for method in METHODS:
-            recipe = tr.Recipe(
-                method=method, iterations=job["iterations"], lr=job["lr"], seed=job["seed"]
-            )
-            tr.finetune(source, target, recipe, out=Path(name) / method)
-        comparison = tr.compare([tr.load_run(Path(name) / method) for method in METHODS])
-    return [
-        {
-            "method": c.run,
-            "quantity": c.quantity,
-            "before": c.before.value,
-            "after": c.after.value,
-            "change": c.difference.value,
-        }
-        for c in comparison.changes
-        if c.quantity in QUANTITIES
-    ]
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean before, after and change over pairs (means over seeds), with a t interval of the change."""
-    pairs = table.groupby(["quantity", "method", "source", "target"], sort=False)
-    means = pairs[["before", "after", "change"]].mean()
-    rows = []
-    for (quantity, method), block in means.groupby(level=[0, 1], sort=False):
-        estimate = tr.Estimate.mean(block["change"].to_numpy())
-        low, high = estimate.interval()
-        row = {"quantity": quantity, "method": method}
-        row |= {k: block[k].mean() for k in ("before", "after", "change")}
-        rows.append(row | {"low": low, "high": high, "pairs": estimate.cases})
-    return pd.DataFrame(rows)
+EVERY = {"smoke": 30, "quick": 6}  # of the 30 pairs
+TABLE = ["anatomy", "source", "target", "seed", "recipe", "quantity"]
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = tr.study_options(__doc__, tr.TRANSFER_OPTIONS)
-    study = tr.transfer_study(options, "tissue")
-    tasks = tr.TISSUE_TASKS[:2] if options.size == "smoke" else tr.TISSUE_TASKS
-    study.prepare(tasks)
-    pairs = list(permutations(tasks, 2))[:: {"smoke": 2, "quick": 6}.get(options.size, 3)]
-    common = {"size": options.size, "iterations": study.size.stops[-1], "lr": study.size.lr}
-    jobs = [
-        {"source": source, "target": target, "seed": seed}
-        | common
-        | {"folder": str(study.place(seed))}
-        for source, target in pairs
-        for seed in study.seeds
-    ]
-    table = tr.run_study(
-        jobs,
-        change,
-        study.folder / "before_after.csv",
-        processes=study.processes,
-        progress=study.progress,
-    ).drop(columns="folder")
+    jobs = [job for anatomy in anatomies(options) for job in jobs_of(anatomy, options)]
+    path = options.work / "before_after_rows.csv"
+    rows = tr.run_study(jobs, changed, path, processes=options.processes, progress=tr.tell)
+    table = rows[[*TABLE, "before", "after", "change"]]
     table.to_csv(options.out / "before_after.csv", index=False, float_format="%.6g")
     short = summary(table)
     short.to_csv(options.out / "before_after_summary.csv", index=False, float_format="%.4g")
     print(short.to_string(index=False, float_format="{:.4g}".format))
+
+
+def anatomies(options: Namespace) -> list[str]:
+    """Both cohorts, or the one that the user's data stand for."""
+    if options.data:
+        return ["partitions" if options.partitions else "tissue"]
+    return list(tr.TASKS)
+
+
+def jobs_of(anatomy: str, options: Namespace) -> list[dict[str, Any]]:
+    """One job per pair and seed, after its models were trained where they are not there yet."""
+    study, tasks = tr.transfer_study(options, anatomy), tr.TASKS[anatomy]
+    pairs = list(permutations(tasks, 2))[:: EVERY.get(options.size, 1)]
+    study.prepare(sorted({source for source, _ in pairs}))
+    made = study.jobs(pairs, RECIPES)
+    study.run(made, f"before_after-{anatomy}")
+    jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for job in made:
+        shared = {name: job[name] for name in ("anatomy", "source", "target", "seed", "folder")}
+        jobs.setdefault(tuple(shared.values()), shared)[job["recipe"]] = str(tr.model_path(job))
+    return list(jobs.values())
+
+
+def changed(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each recipe changed for one pair, on one span over all maps; means over test cases."""
+    place = Path(job["folder"])
+    changes = tr.map_changes(
+        tr.load_source(place / "sources" / job["source"]),
+        tr.cohort_task(place, "target", job["target"]),
+        {name: tr.load_source(job[name]) for name in RECIPES},
+    )
+    return [
+        {
+            "recipe": c.run,
+            "quantity": c.quantity,
+            "before": c.before.value,
+            "after": c.after.value,
+            "change": c.difference.value,
+        }
+        for c in changes
+        if c.quantity in QUANTITIES
+    ]
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over pairs (of means over seeds), with t intervals of the change and of its difference to vanilla's."""
+    groups = ["anatomy", "quantity", "recipe", "source", "target"]
+    means = table.groupby(groups, sort=False)[["before", "after", "change"]].mean()
+    rows = []
+    for (anatomy, quantity, recipe), block in means.groupby(level=[0, 1, 2], sort=False):
+        row = {"anatomy": anatomy, "quantity": quantity, "recipe": recipe}
+        row |= {name: block[name].mean() for name in ("before", "after")}
+        vanilla = means.loc[(anatomy, quantity, "vanilla"), "change"]
+        own = block["change"].droplevel([0, 1, 2])
+        for name, values in (("change", own), ("against_vanilla", own - vanilla)):
+            row |= tr.Estimate.mean(values.to_numpy()).columns(name)
+        rows.append(row | {"pairs": int(own.notna().sum())})
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

@@ -117,10 +117,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(UNITS, names, strict=True)) | {"auroc": auroc.value}
         row |= dict(zip(("low", "high"), auroc.interval(), strict=True)) | {"pairs": auroc.cases}
         for name in numbers[1:]:
-            row[name] = estimates[name].value
-            if name in with_interval:
-                ends = estimates[name].interval()
-                row |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+            own = estimates[name]
+            row |= own.columns(name) if name in with_interval else {name: own.value}
         result.append(row)
     return pd.DataFrame(result)
 

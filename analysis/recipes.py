@@ -55,13 +55,10 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
 
 def with_longer(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with their regime; vanilla of 30 iterations later stands beside as `vanilla, longer`."""
-    regular = set(table.loc[table["recipe"] != "vanilla", "iterations"])
-    longer = table[(table["recipe"] == "vanilla") & ~table["iterations"].isin(regular)]
-    longer = longer.assign(
-        recipe="vanilla, longer", iterations=longer["iterations"] - tr.PROBE_STEPS
-    )
-    made = pd.concat([table[table["iterations"].isin(regular)], longer], ignore_index=True)
-    made = made[made["iterations"].isin(regular)]
+    regular = tr.regular(table)
+    later = table.drop(regular.index)
+    later = later.assign(recipe="vanilla, longer", iterations=later["iterations"] - tr.PROBE_STEPS)
+    made = pd.concat([regular, later], ignore_index=True)
     words = made["anatomy"] + ", " + made["iterations"].astype(str) + " iterations"
     few = made["slices"].gt(0)
     made.insert(

@@ -41,13 +41,13 @@ def compare_methods() -> str:
 
 
 def table1() -> str:
-    """Tissue tasks, five methods, after the last iteration."""
-    return _methods("table1", {"decision": "decision"}, paper=True)
+    """Tissue tasks, five methods, after the last iteration of each run."""
+    return _methods("table1", {"iterations": "iterations", "decision": "decision"}, paper=True)
 
 
 def table2() -> str:
-    """Partition tasks, five methods, after the last iteration."""
-    return _methods("table2", {"decision": "decision"}, paper=True)
+    """Partition tasks, five methods, after the last iteration of each run."""
+    return _methods("table2", {"iterations": "iterations", "decision": "decision"}, paper=True)
 
 
 def table3() -> str:
@@ -57,27 +57,34 @@ def table3() -> str:
 
 def recipes() -> str:
     """Paired difference to vanilla of each recipe, by regime."""
-    return _recipes(
-        "class-weight", "trs-map", "risk-map", "probe", *RECOMMENDED, "probe + eep-risk"
-    )
+    names = ("class-weight", "trs-map", "risk-map", "probe", *RECOMMENDED, "probe + eep-risk")
+    return _recipes("recipes", ["regime"], *names)
 
 
 def recommended() -> str:
     """The same, of the recommended recipe and what stands beside it."""
-    return _recipes(*RECOMMENDED, "class-weight", "risk-map")
+    return _recipes("recipes", ["regime"], *RECOMMENDED, "class-weight", "risk-map")
 
 
-def _recipes(*names: str) -> str:
-    table = pd.read_csv(RESULTS / "recipes_summary.csv")
+def schedule() -> str:
+    """Paired difference to vanilla at the paper's learning rate, by cohort, iterations and decision."""
+    groups = ["anatomy", "iterations", "decision"]
+    return _recipes("schedule", groups, "class-weight", "risk-map", RECOMMENDED[0])
+
+
+def _recipes(name: str, groups: list[str], *names: str) -> str:
+    """Paired difference to vanilla of each recipe of a study, a row for each group."""
+    table = pd.read_csv(RESULTS / f"{name}_summary.csv")
     rows = []
-    for regime, block in table.groupby("regime", sort=False):
+    for keys, block in table.groupby(groups, sort=False):
         own = block.set_index("recipe")
         cells = [
             _difference(own.difference[n], own.low[n], own.high[n]) if n in own.index else "-"
             for n in names
         ]
-        rows.append([str(regime), str(own.pairs["vanilla"]), f"{own.dice['vanilla']:.1f}", *cells])
-    return markdown(["regime", "pairs", "vanilla: Dice", *names], rows)
+        row = [*map(str, keys), str(own.pairs["vanilla"]), f"{own.dice['vanilla']:.1f}"]
+        rows.append([*row, *cells])
+    return markdown([*groups, "pairs", "vanilla: Dice", *names], rows)
 
 
 def ranking() -> str:
@@ -116,7 +123,7 @@ def ablation() -> str:
     table = table[table["iterations"] == table["iterations"].max()]
     cohorts = list(dict.fromkeys(table["anatomy"]))
     rows = []
-    for (group, variant), block in table.groupby(["group", "variant"], sort=False):
+    for (group, variant), block in table.groupby(["group", "recipe"], sort=False):
         own = block.set_index("anatomy")
         reference = variant == "risk-map"
         cells = [
@@ -141,9 +148,10 @@ def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
 
 
 def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
-    """The summary of a study of transfers, at its last iteration."""
+    """The summary of a study of transfers, where its runs end: after the iterations at which decisions were tuned."""
     table = pd.read_csv(RESULTS / f"{name}_summary.csv")
-    table = table[table["iterations"] == table["iterations"].max()]
+    ends = table.loc[table["decision"] == "tuned", "iterations"]
+    table = table[table["iterations"].isin(ends)]
     header = [*groups.values(), "method", "Dice", "recall", "precision"]
     header += ["difference to vanilla [95 %]", "relative, %", "better in", "p (Holm)"]
     rows = []
@@ -168,17 +176,17 @@ def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
 
 
 def before_after() -> str:
-    """What fine-tuning changes in the risk map, by method."""
+    """What fine-tuning changes in the risk map, by cohort and method."""
     table = pd.read_csv(RESULTS / "before_after_summary.csv")
-    header = ["quantity", "method", "before", "after", "change [95 % over pairs]"]
-    rows = [
-        [
-            *(r.quantity, f"`{r.method}`", f"{r.before:.3g}", f"{r.after:.3g}"),
-            f"{r.change:+.3g} [{r.low:+.3g}, {r.high:+.3g}]",
-        ]
-        for r in table.itertuples()
-    ]
-    return markdown(header, rows)
+    header = ["cohort", "quantity", "method", "before", "after", "change [95 % over pairs]"]
+    rows = []
+    for r in table.itertuples():
+        row = [r.anatomy, r.quantity, f"`{r.recipe}`", f"{r.before:.3g}", f"{r.after:.3g}"]
+        row.append(f"{r.change:+.3g} [{r.change_low:+.3g}, {r.change_high:+.3g}]")
+        against = [r.against_vanilla, r.against_vanilla_low, r.against_vanilla_high]
+        own = "-" if r.recipe == "vanilla" else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*against)
+        rows.append([*row, own])
+    return markdown([*header, "the change against vanilla's [95 %]"], rows)
 
 
 def benchmark_training() -> str:
@@ -199,7 +207,17 @@ TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
         *(interval_coverage, compare_methods, before_after, benchmark_training),
-        *(table1, table2, table3, recipes, recommended, ranking, negative_transfer, ablation),
+        *(
+            table1,
+            table2,
+            table3,
+            schedule,
+            recipes,
+            recommended,
+            ranking,
+            negative_transfer,
+            ablation,
+        ),
     )
 }
 

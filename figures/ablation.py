@@ -16,7 +16,7 @@ from transfer_risk import draw_results
 from transfer_risk.charts import BLUE, GREY, RUST, SIZE, arms, chart_panels, cohorts_in, label_axes
 
 COLUMNS = (
-    *("group", "anatomy", "iterations", "variant"),
+    *("group", "anatomy", "iterations", "recipe"),
     *("difference", "low", "high", "pairs"),
 )
 NEEDS = {"ablation_summary.csv": ("analysis/ablation.py", COLUMNS)}
@@ -25,7 +25,7 @@ LINE = 0.15  # inches
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     """A panel for each cohort; all have the same rows."""
-    table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "variant": str}))
+    table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "recipe": str}))
     lines = rows_of(table)
     cohorts = cohorts_in(table)
     axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
@@ -41,7 +41,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def last_stops(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the variants at each cohort's largest number of iterations; the risk map itself is left out."""
-    kept = table[table["variant"] != "risk-map"]
+    kept = table[table["recipe"] != "risk-map"]
     if kept.empty:
         raise ValueError(
             "ablation_summary.csv must have rows beside the risk map's; got none; "
@@ -54,7 +54,7 @@ def rows_of(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Group and variant of each row, in their order; a row without variant is the heading of its group."""
     lines = []
     for group, block in table.groupby("group", sort=False):
-        lines += [(group, ""), *((group, v) for v in dict.fromkeys(block["variant"]))]
+        lines += [(group, ""), *((group, v) for v in dict.fromkeys(block["recipe"]))]
     return lines
 
 
@@ -62,7 +62,7 @@ def forest(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str]]) -> Axes:
     """A dot with its interval in the row of each variant."""
     ax.axvline(0, color="black", linewidth=0.6)
     for row in table.itertuples():
-        place = lines.index((row.group, row.variant))
+        place = lines.index((row.group, row.recipe))
         colour = BLUE if row.low > 0 else RUST if row.high < 0 else GREY
         reach = arms(*(np.array([v]) for v in (row.difference, row.low, row.high)))
         ax.errorbar(

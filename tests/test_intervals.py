@@ -32,6 +32,8 @@ def test_interval_of_a_mean_equals_scipy(seed, level):
 def test_default_level_is_95_percent(seed):
     estimate = Estimate.mean(draw(seed)[0])
     assert estimate.interval() == estimate.interval(0.95)
+    columns = {"dice": estimate.value, "dice_low": estimate.interval()[0]}
+    assert estimate.columns("dice") == columns | {"dice_high": estimate.interval()[1]}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -26,7 +26,7 @@ LEVELS = [  # modules of one level never import each other
     {"probing"},
     {"ranking"},
     {"reports", "training", "comparison", "doctor"},
-    {"finetuning"},
+    {"finetuning", "changes"},
     {"phantom", "overlays", "summaries"},
     {"plotting", "paper", "cohorts", "charts"},
     {"pages", "transfers", "results"},

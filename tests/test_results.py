@@ -166,11 +166,11 @@ def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):
     ]
     table = pd.DataFrame(rows, columns=module.COLUMNS)
     kept = module.last_stops(table)
-    assert kept["difference"].tolist() == [2.0, 4.0] and set(kept["variant"]) == {"base 2"}
+    assert kept["difference"].tolist() == [2.0, 4.0] and set(kept["recipe"]) == {"base 2"}
     titles = [a.get_title(loc="left") for a in module.draw({"ablation_summary.csv": table}).axes]
     assert titles == ["tissue, 200 iterations, 4 pairs", "tumour, 400 iterations, 4 pairs"]
     with pytest.raises(ValueError, match=r"rows beside the risk map's; got none; py"):
-        module.draw({"ablation_summary.csv": table[table["variant"] == "risk-map"]})
+        module.draw({"ablation_summary.csv": table[table["recipe"] == "risk-map"]})
 
 
 def test_shares_are_averaged_over_seeds_and_then_over_pairs(monkeypatch):

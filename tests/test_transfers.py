@@ -73,6 +73,7 @@ def test_a_transfer_is_done_once_whatever_its_labels(prepared, monkeypatch):
     assert transfers.model_path(other) != transfers.model_path(job)
     (plain,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[2], tuned=False)
     assert plain["tuned"] == "" and transfers.model_path(plain) != transfers.model_path(job)
+    assert study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=study.size.long) == []
     again = transfers.transfer(same | {"stops": "2 32"})
     assert json.dumps(again) == json.dumps(rows)
 
@@ -148,6 +149,7 @@ def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_p
     assert made.loc["risk-map", "relative"] == pytest.approx(5)
     assert made.loc["risk-map", "paper"] == 1.89 and math.isnan(made.loc["vanilla", "paper"])
     assert len(pd.read_csv(tmp_path / "t.csv")) == 6
+    assert set(tr.regular(pd.DataFrame(rows))["iterations"]) == {50}
     assert pd.read_csv(tmp_path / "t_summary.csv")["difference"].tolist() == [0, 2]
     assert "risk-map" in capsys.readouterr().out
 

@@ -59,6 +59,11 @@ class Estimate:
         error = self.standard_error
         return self.value - error * self._skew(quantile), self.value - error * self._skew(-quantile)
 
+    def columns(self, name: str) -> dict[str, float]:
+        """`name`, `name_low` and `name_high` for a row of a table: the value and the ends of its 95 % interval."""
+        low, high = self.interval()
+        return {name: self.value, f"{name}_low": low, f"{name}_high": high}
+
     @property
     def p_value(self) -> float:
         """Two-sided p of the t test that the value is 0; meant for differences. NaN for one case."""

@@ -207,7 +207,7 @@ def write_transfer_table(
 ) -> pd.DataFrame:
     """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
 
-    Vanilla's extra stops, which match others in time, are left out of the summary.
+    Only `regular` rows are in the summary.
 
     Args:
         table: Of `TransferStudy.run`.
@@ -218,9 +218,8 @@ def write_transfer_table(
     Returns:
         As `paired_summary` of Dice, with `relative`, the difference in per cent of vanilla's Dice.
     """
-    others = table[table["recipe"] != "vanilla"]
     made = paired_summary(
-        table[table["iterations"].isin(others["iterations"])],
+        regular(table),
         groups,
         method="recipe",
         pair=["source", "target"],
@@ -236,6 +235,12 @@ def write_transfer_table(
     made.to_csv(summary, index=False, float_format="%.4g")
     print(made.to_string(index=False, float_format="{:.2f}".format))
     return made
+
+
+def regular(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a study without vanilla's extra stops, which match others in time."""
+    others = table.loc[table["recipe"] != "vanilla", "iterations"]
+    return table[table["iterations"].isin(others)]
 
 
 def _write(job: Mapping[str, Any]) -> list[Row]:

@@ -113,19 +113,14 @@ def _scores(
 
 def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:
     values = own.estimates
-    low, high = values["leep"].interval()
-    dice_low, dice_high = values["eep_dice"].interval()
     difference = _difference(values[by], following.estimates[by] if following else None)
     row: dict[str, Any] = {
         "rank": rank,
         "source": own.source,
-        "leep": values["leep"].value,
-        "leep_low": low,
-        "leep_high": high,
+        **values["leep"].columns("leep"),
         **{name: values[name].value for name in ("leep_floor", "leep_normalised", "leep_balanced")},
-        **{name: values[name].value for name in ("leep_loo", "leep_loo_floor", "eep_dice")},
-        "eep_dice_low": dice_low,
-        "eep_dice_high": dice_high,
+        **{name: values[name].value for name in ("leep_loo", "leep_loo_floor")},
+        **values["eep_dice"].columns("eep_dice"),
         **{name: values[name].value for name in ("eep_dice_argmax", "dice", "nce")},
         **difference,
         "cases": len(own.cases),
