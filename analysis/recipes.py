@@ -5,12 +5,14 @@ Regimes are cohort x iterations, and few-shot numbers of slices. Beside the reci
 cross-entropy with Dice; all with the same frozen encoder and data order, argmax. Writes results/recipes.csv and
 results/recipes_summary.csv. A killed run goes on.
 
-The recipes were settled elsewhere: no pair and no seed of this study was used for that.
+The recipes were settled elsewhere: no pair and no seed of this study was used for that. With `--t1` all subjects are
+deformations of another brain, a second anatomy, on fewer pairs; the results are recipes_second.csv and its summary then.
 """
 
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 
 import pandas as pd
 
@@ -18,19 +20,28 @@ import transfer_risk as tr
 
 FASTER = {"method": "vanilla", "lr": 3e-3}
 RECIPES = tr.RECIPES | {"vanilla, lr x 3": FASTER}
+LASTING = {
+    n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
+}
+"""Those that are trained for long too."""
 FEW = 50
 EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 3)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
+SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
+"""The same on another brain; 0: none."""
+BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
+    further = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--t1": BRAIN}
+    options = tr.study_options(__doc__, further)
     parts = [rows_of(tr.transfer_study(options, a), tasks) for a, tasks in tr.TASKS.items()]
     table = with_longer(pd.concat(parts, ignore_index=True))
-    table.to_csv(options.out / "recipes.csv", index=False, float_format="%.2f")
+    name = "recipes_second" if options.t1 else "recipes"
+    table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.2f")
     summary = summary_of(table)
-    summary.to_csv(options.out / "recipes_summary.csv", index=False, float_format="%.4g")
+    summary.to_csv(options.out / f"{name}_summary.csv", index=False, float_format="%.4g")
     print(summary.to_string(index=False, float_format="{:.2f}".format))
 
 
@@ -39,17 +50,19 @@ def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
     smoke, quick = study.size == tr.SIZES["smoke"], study.size == tr.SIZES["quick"]
     study.prepare(tasks[:2] if smoke else tasks)
     pairs = list(permutations(tasks, 2))
-    every, few_every, long_every = EVERY[study.anatomy]
-    chosen = pairs[:: 30 if smoke else 10 if quick else every]
+    every, few_every, long_every = (SECOND if study.t1 else EVERY)[study.anatomy]
+    if smoke or quick:
+        every, few_every, long_every = 30 if smoke else 10, 0, 0
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
-    jobs = study.jobs(chosen, RECIPES, labels={"slices": 0})
-    if not smoke and not quick:
-        short, long = study.size.stops[:2], study.size.long
-        jobs += study.jobs(
-            pairs[::few_every], few, labels={"slices": FEW}, stops=short, tuned=False
-        )
-        jobs += study.jobs(pairs[::long_every], RECIPES, labels={"slices": 0}, stops=long)
-    table = study.run(jobs, f"recipes-{study.anatomy}")
+    short, long = study.size.stops[:2], study.size.long
+    jobs = study.jobs(pairs[::every], RECIPES, labels={"slices": 0})
+    if few_every:
+        some = pairs[::few_every]
+        jobs += study.jobs(some, few, labels={"slices": FEW}, stops=short, tuned=False)
+    if long_every:
+        some = pairs[::long_every]
+        jobs += study.jobs(some, LASTING, labels={"slices": 0}, stops=long)
+    table = study.run(jobs, f"recipes-{study.cohort}")
     return table[table["decision"] == "argmax"]
 
 

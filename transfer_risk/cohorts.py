@@ -7,7 +7,12 @@ from pathlib import Path
 
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.layouts import load_task, write_tasks
-from transfer_risk.phantom import load_template, write_source_and_target, write_tumour_cohort
+from transfer_risk.phantom import (
+    load_template,
+    template_from_t1,
+    write_source_and_target,
+    write_tumour_cohort,
+)
 from transfer_risk.tasks import Source, Task
 from transfer_risk.training import pretrain
 
@@ -56,6 +61,7 @@ def write_cohorts(
     seed: int,
     spacing: float = 3.0,
     cases: int = 10,
+    t1: str | Path | None = None,
     data: str | Path | None = None,
     partitions: str | Path | None = None,
 ) -> None:
@@ -68,6 +74,7 @@ def write_cohorts(
         seed: Of subjects; 100 apart, so that studies with different seeds share none.
         spacing: Voxel size in mm.
         cases: Subjects of each cohort.
+        t1: Skull-stripped T1 of a brain to deform instead of the embedded one.
         data: Folder of iSeg-2019 or FeTS: nothing is simulated, its tasks are source and target alike.
         partitions: Partitioning csv of FeTS.
 
@@ -78,7 +85,8 @@ def write_cohorts(
     if data is not None:
         write_tasks(data, place / "tasks", partitions=partitions)
         return
-    template, first = load_template(spacing=spacing), 100 * (seed + 1)
+    template = template_from_t1(t1, spacing=spacing) if t1 else load_template(spacing=spacing)
+    first = 100 * (seed + 1)
     if anatomy == "partitions":
         for k in PARTITIONS:
             if not (place / f"Dataset{k:03d}_Partition{k}").exists():

@@ -85,6 +85,7 @@ class TransferStudy:
         size: Of everything.
         first_seed: Seeds count from here.
         processes: Each with one thread.
+        t1: Skull-stripped T1 of a brain to deform instead of the embedded one.
         data: Folder of real data (iSeg-2019 or FeTS) instead of the embedded cohort.
         partitions: Partitioning csv of FeTS.
         progress: Called with a line for each job that ends.
@@ -95,6 +96,7 @@ class TransferStudy:
     size: Size
     first_seed: int = 0
     processes: int = 1
+    t1: Path | None = None
     data: Path | None = None
     partitions: Path | None = None
     progress: Callable[[str], None] | None = None
@@ -104,9 +106,15 @@ class TransferStudy:
         """All seeds."""
         return range(self.first_seed, self.first_seed + self.size.seeds)
 
+    @property
+    def cohort(self) -> str:
+        """Anatomy, and what it is made of instead of the embedded brain."""
+        brain = f"-{self.t1.name.partition('.')[0]}" if self.t1 else ""
+        return f"{self.anatomy}{'-real' if self.data else brain}"
+
     def place(self, seed: int) -> Path:
         """Folder of the cohort of a seed."""
-        return self.folder / f"{self.anatomy}{'-real' if self.data else ''}-{seed}"
+        return self.folder / f"{self.cohort}-{seed}"
 
     def prepare(self, sources: Iterable[str]) -> pd.DataFrame:
         """Write the cohorts and pretrain the sources of all seeds, where they are not there yet; `own_dice` of each source.
@@ -115,13 +123,14 @@ class TransferStudy:
         """
         common = asdict(self.size) | {"anatomy": self.anatomy}
         common |= {"data": str(self.data or ""), "partitions": str(self.partitions or "")}
+        common |= {"t1": str(self.t1 or "")}
         del common["stops"], common["lr"], common["seeds"], common["long"]
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
         for name, work, jobs in (
             ("cohorts", _write, cohorts),
             ("sources", _pretrain, [c | {"source": s} for c in cohorts for s in sources]),
         ):
-            path = self.folder / f"{name}-{self.anatomy}.csv"
+            path = self.folder / f"{name}-{self.cohort}.csv"
             table = run_study(jobs, work, path, processes=self.processes, progress=self.progress)
         return table[["source", "seed", "own_dice"]]
 
@@ -179,8 +188,11 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     """The study that a program's options ask for; seeds count from 10.
 
     Raises:
-        ValueError: if FeTS is given without its partitioning csv.
+        ValueError: if `--t1` is no file.
     """
+    t1 = getattr(options, "t1", None)
+    if t1 and not t1.is_file():
+        raise ValueError(f"--t1 must be a NIfTI file, a T1 without skull; there is none at {t1}")
     size = SIZES[options.size]
     if anatomy == "partitions" and options.size == "full":
         size = replace(size, **LESIONS)
@@ -192,6 +204,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         size,
         first_seed=10,
         processes=options.processes,
+        t1=t1,
         data=getattr(options, "data", None),
         partitions=getattr(options, "partitions", None),
         progress=tell,
@@ -250,6 +263,7 @@ def _write(job: Mapping[str, Any]) -> list[Row]:
         seed=job["seed"],
         spacing=job["spacing"],
         cases=job["cases"],
+        t1=job["t1"] or None,
         data=job["data"] or None,
         partitions=job["partitions"] or None,
     )

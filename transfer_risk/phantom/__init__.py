@@ -9,12 +9,14 @@ measured on it says how a method behaves, never how well it does in a clinic.
 """
 
 from transfer_risk.phantom.dataset import write_tissue_cohort, write_tumour_cohort
+from transfer_risk.phantom.mixture import template_from_t1
 from transfer_risk.phantom.pairs import write_source_and_target
 from transfer_risk.phantom.template import Template, load_template
 
 __all__ = [
     "Template",
     "load_template",
+    "template_from_t1",
     "write_source_and_target",
     "write_tissue_cohort",
     "write_tumour_cohort",

@@ -91,12 +91,10 @@ def load_template(
     Returns:
         The template in RAS orientation, with a margin of 16 mm around the brain.
     """
-    if not 0 < spacing <= 10:
-        raise ValueError(f"spacing must lie in (0, 10] mm; got {spacing}")
     given = [path for path in (t1, gm, wm) if path is not None]
     if len(given) in (1, 2):
         raise ValueError(f"t1, gm and wm must be passed together; got {len(given)} of 3")
-    return _resample(_read_all(given or _packaged_files()), spacing=spacing)
+    return on_grid(read_canonical(given or _packaged_files()), spacing=spacing)
 
 
 def _packaged_files() -> list[FilePath]:
@@ -112,11 +110,11 @@ def _packaged_files() -> list[FilePath]:
     ]
 
 
-def _read_all(paths: list[FilePath]) -> list[Any]:
-    """The T1, GM and WM images in RAS orientation, on one grid."""
+def read_canonical(paths: list[FilePath]) -> list[Any]:
+    """The T1, GM and WM images (or the first of them) in RAS orientation, on one grid."""
     canonical: Callable[..., Any] = nib.as_closest_canonical  # nibabel leaves it untyped
     images = [canonical(nib.load(path)) for path in paths]
-    for name, image in zip(("t1", "gm", "wm"), images, strict=True):
+    for name, image in zip(("t1", "gm", "wm"), images, strict=False):
         if image.ndim != 3:
             raise ValueError(f"{name} must be a 3D image (X, Y, Z); got shape {image.shape}")
         if image.shape != images[0].shape:
@@ -128,7 +126,10 @@ def _read_all(paths: list[FilePath]) -> list[Any]:
     return images
 
 
-def _resample(images: list[Any], *, spacing: float) -> Template:
+def on_grid(images: list[Any], *, spacing: float) -> Template:
+    """Template from the images of T1, GM and WM on one grid, resampled to `spacing` mm and cropped to the brain."""
+    if not 0 < spacing <= 10:
+        raise ValueError(f"spacing must lie in (0, 10] mm; got {spacing}")
     t1, gm, wm = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
     scale = max(1.0, float(gm.max()), float(wm.max()))
     zooms = np.asarray(images[0].header.get_zooms()[:3], dtype=np.float64)
@@ -137,10 +138,10 @@ def _resample(images: list[Any], *, spacing: float) -> Template:
     step, start = spacing / zooms, -MARGIN_MM / zooms
     shape = tuple(np.ceil((t1.shape - 2 * start) / step).astype(int).tolist())
     volumes = (t1, gm, wm, (t1 > 0).astype(np.float32))
-    on_grid = (_sample(v, start=start, step=step, shape=shape) for v in volumes)
+    sampled = (_sample(v, start=start, step=step, shape=shape) for v in volumes)
     grid = np.eye(4)
     grid[:3, :3], grid[:3, 3] = np.diag(step), start + [part.start for part in box]
-    return _assemble(*on_grid, affine=images[0].affine @ grid, spacing=spacing)
+    return _assemble(*sampled, affine=images[0].affine @ grid, spacing=spacing)
 
 
 def _brain_box(brain: BoolArray) -> tuple[slice, ...]:
