@@ -1,6 +1,11 @@
 """Studies: parallel, resumable, and paired summaries against a loop."""
 
 import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,6 +48,39 @@ def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
     with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed; the first: .*'x': 13.*unlucky"):
         tr.run_study(jobs_of(tmp_path, [13, 4]), square, path)
     assert pd.read_csv(path)["x"].tolist() == [4, 4]
+
+
+def slow(job):
+    """Says which process it is in, and takes its time."""
+    Path(job["pid"]).write_text(str(os.getpid()))
+    time.sleep(60)
+    return [{"done": True}]
+
+
+def running(process):
+    """Whether a process is there and no zombie."""
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_the_workers_of_a_killed_study_end_too(tmp_path):
+    jobs = [{"pid": str(tmp_path / name)} for name in "ab"]
+    code = "import sys, transfer_risk as tr, test_studies as t; "
+    code += f"tr.run_study({jobs!r}, t.slow, {str(tmp_path / 'rows.csv')!r}, processes=2)"
+    study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    paths = [Path(job["pid"]) for job in jobs]
+    until = time.monotonic() + 60
+    while not all(p.exists() and p.read_text() for p in paths) and time.monotonic() < until:
+        time.sleep(0.1)
+    workers = [int(p.read_text()) for p in paths]
+    assert all(map(running, workers))
+    study.kill()
+    study.wait()
+    until = time.monotonic() + 20
+    while any(map(running, workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(running, workers))
 
 
 def test_paired_summary_equals_a_loop():

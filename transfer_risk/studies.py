@@ -6,13 +6,15 @@ import argparse
 import csv
 import io
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import write_text
@@ -87,7 +89,7 @@ def _outcomes(
                 except Exception as error:
                     yield job, error
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin_worker) as pool:
         futures: dict[Future[list[Row]], Mapping[str, Any]] = {
             pool.submit(work, job): job for job in jobs
         }
@@ -199,10 +201,19 @@ def _one_thread_here() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    """One thread of torch; and an end when the study is killed, whose workers would go on otherwise."""
     import torch
 
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _key(job: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
