@@ -30,8 +30,8 @@ def brain_of(fractions):
 def test_tissues_come_back_where_intensities_tell_them(shells):
     path, known = shells
     made = template_from_t1(path, spacing=2.0)
-    wrong = np.abs(brain_of(made.fractions) - brain_of(known)).sum(axis=0)
-    assert wrong.mean() < 0.02
+    wrong = np.abs(brain_of(made.fractions)[1:] - brain_of(known)[1:])
+    assert wrong.mean() < 1e-3
     total = made.fractions.sum(axis=0)
     assert np.allclose(total[total > 0], 1, atol=1e-5)
     again = template_from_t1(path, spacing=2.0)
