@@ -6,7 +6,6 @@ another scanner. Every array is what fine-tuning computes: the joint of all trai
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from functools import reduce
 from operator import add
@@ -28,7 +27,8 @@ from transfer_risk.prediction import decide
 from transfer_risk.views import View, grey_slice
 from transfer_risk.volumes import read
 
-SIZES = {"smoke": (8.0, 4, 3, 2), "full": (2.0, 6, 400, 200)}  # mm, cases, steps of each training
+FULL = (2.0, 6, 400, 200)  # mm, cases, steps of each training
+SIZES = {"smoke": (8.0, 4, 3, 2), "quick": FULL, "full": FULL}
 WIDTH, HEIGHT = 7.0, 3.84  # all places are in inches from the lower left corner
 WIDE, TALL, TOP, LOW = 1.0, 1.22, 2.2, 0.22  # of a picture; lower edges of the two rows
 INK, FILL, SIZE = "#333333", "#eef3f8", 7.0
@@ -209,13 +209,9 @@ def arrow(
 
 def main() -> None:
     """Draw at the asked size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="full")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = parser.parse_args()
+    options = tr.figure_options(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        figure = overview(arrays(Path(folder), options.size or "full"))
+        figure = overview(arrays(Path(folder), options.size))
     save_figure(figure, options.out / "overview.png", dpi=250)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
-from transfer_risk.plotting import plot_risk
+from transfer_risk.plotting import plot_risk, save_figure
 
 SIZES = {"smoke": (6.0, 4, 3), "quick": (3.0, 6, 200), "full": (2.0, 8, 600)}  # mm, cases, steps
 
@@ -62,15 +61,10 @@ def _panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
 
 def main() -> None:
     """Draw at the asked size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = parser.parse_args()
+    options = tr.figure_options(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        figure = draw(Path(folder), options.size or "full")
-    options.out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.out / "risk_maps.png", dpi=200)
+        figure = draw(Path(folder), options.size)
+    save_figure(figure, options.out / "risk_maps.png")
 
 
 if __name__ == "__main__":

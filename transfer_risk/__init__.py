@@ -67,6 +67,7 @@ _HOMES = {
     "study_options": "studies",
     "tell": "studies",
     "draw_results": "results",
+    "figure_options": "results",
     "read_results": "results",
     "PAIRS": "cohorts",
     "TISSUE_TASKS": "cohorts",

@@ -45,6 +45,22 @@ def read_results(path: str | Path, columns: Sequence[str], *, program: str) -> p
     return table
 
 
+def figure_options(description: str | None) -> argparse.Namespace:
+    """The command line of a program that draws what it computes: `size` (smoke, quick or full) and `out`.
+
+    Args:
+        description: The program's docstring.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for size in ("smoke", "quick"):
+        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
+    beside = Path(sys.argv[0]).resolve().parent
+    parser.add_argument("--out", type=Path, default=beside, help="Folder for the figures.")
+    options = parser.parse_args()
+    options.size = options.size or "full"
+    return options
+
+
 def draw_results(
     description: str | None,
     draw: Callable[[dict[str, pd.DataFrame]], Figure],
