@@ -25,7 +25,7 @@ LASTING = {
 }
 """Those that are trained for long too."""
 FEW = 50
-EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 3)}
+EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 5)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""

@@ -18,7 +18,7 @@ PAPER = {"class-weight": 0.33, "trs-map": 0.21, "risk-map": 1.89}
 
 BOUNDED = {"risk-map, min_foreground .05": tr.RECIPES["risk-map"] | {"min_foreground": 0.05}}
 """The divisor kept from falling to a handful of pixels; its argmax alone."""
-LONG_EVERY = 3
+LONG_EVERY = 5
 """How many-th of the pairs is trained for long too."""
 
 

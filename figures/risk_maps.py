@@ -64,7 +64,7 @@ def main() -> None:
     options = tr.figure_options(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         figure = draw(Path(folder), options.size)
-    save_figure(figure, options.out / "risk_maps.png")
+    save_figure(figure, options.out / "risk_maps.png", dpi=200)
 
 
 if __name__ == "__main__":
