@@ -87,7 +87,12 @@ def _recipes(name: str, groups: list[str], *names: str) -> str:
             _difference(own.difference[n], own.low[n], own.high[n]) if n in own.index else "-"
             for n in names
         ]
-        row = [*map(str, keys), str(own.pairs["vanilla"]), f"{own.dice['vanilla']:.1f}"]
+        plain = own.dice["vanilla"]  # unknown over all regimes
+        row = [
+            *map(str, keys),
+            str(own.pairs["vanilla"]),
+            "-" if pd.isna(plain) else f"{plain:.1f}",
+        ]
         rows.append([*row, *cells])
     return markdown([*groups, "pairs", "vanilla: Dice", *names], rows)
 
