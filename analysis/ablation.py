@@ -56,22 +56,16 @@ def main() -> None:
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
     parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
     table = pd.concat(parts, ignore_index=True)
-    table.to_csv(options.out / "ablation.csv", index=False, float_format="%.2f")
-    summary = tr.paired_summary(
-        tr.regular(table),
-        ["group", "anatomy", "iterations"],
-        method="recipe",
-        pair=["source", "target"],
-        value="dice",
+    tr.write_transfer_table(
+        table,
+        options.out / "ablation.csv",
+        groups=["group", "anatomy", "iterations"],
         reference="risk-map",
-        beside=["recall", "precision"],
     )
-    summary.to_csv(options.out / "ablation_summary.csv", index=False, float_format="%.4g")
-    print(summary.to_string(index=False, float_format="{:.2f}".format))
 
 
 def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
-    """Rows of all variants on the pairs of one cohort, at 200 iterations."""
+    """Rows of all variants on the pairs of one cohort, measured after 50 and 200 iterations."""
     pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
     groups = dict(list(GROUPS.items())[:1]) if size == "smoke" else GROUPS
     study.prepare(sorted({source for source, _ in pairs}))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ QUANTITIES = (
     *("dice", "transferability", "area_50", "components", "component_size"),
     *("distance_source", "distance_target"),
 )
-EVERY = {"smoke": 30, "quick": 6}  # of the 30 pairs
 TABLE = ["anatomy", "source", "target", "seed", "recipe", "quantity"]
 
 
@@ -50,10 +48,9 @@ def anatomies(options: Namespace) -> list[str]:
 
 def jobs_of(anatomy: str, options: Namespace) -> list[dict[str, Any]]:
     """One job per pair and seed, after its models were trained where they are not there yet."""
-    study, tasks = tr.transfer_study(options, anatomy), tr.TASKS[anatomy]
-    pairs = list(permutations(tasks, 2))[:: EVERY.get(options.size, 1)]
-    study.prepare(sorted({source for source, _ in pairs}))
-    made = study.jobs(pairs, RECIPES)
+    study = tr.transfer_study(options, anatomy)
+    study.prepare(sorted({source for source, _ in study.pairs}))
+    made = study.jobs(study.pairs, RECIPES)
     study.run(made, f"before_after-{anatomy}")
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for job in made:
@@ -91,7 +88,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for (anatomy, quantity, recipe), block in means.groupby(level=[0, 1, 2], sort=False):
         row = {"anatomy": anatomy, "quantity": quantity, "recipe": recipe}
         row |= {name: block[name].mean() for name in ("before", "after")}
-        vanilla = means.loc[(anatomy, quantity, "vanilla"), "change"]
+        vanilla = means.xs((anatomy, quantity, "vanilla"), level=[0, 1, 2])["change"]
         own = block["change"].droplevel([0, 1, 2])
         for name, values in (("change", own), ("against_vanilla", own - vanilla)):
             row |= tr.Estimate.mean(values.to_numpy()).columns(name)

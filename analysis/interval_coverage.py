@@ -73,7 +73,7 @@ def study_tables(cases: np.ndarray) -> Tables:
 def run(
     cases: int, sigma: float, truth: float, size: str, rng: np.random.Generator
 ) -> list[dict[str, object]]:
-    """Coverage of both intervals at one number of cases."""
+    """Coverage of each interval at one number of cases."""
     studies, samples = SIZES[size]
     hits = {"t, skewness corrected": [], "t": [], "percentile bootstrap": []}
     widths: dict[str, list[float]] = {name: [] for name in hits}

@@ -11,7 +11,6 @@ of hardness) and negative_transfer_summary.csv (means over pairs, t intervals). 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import transfer_risk as tr
 
 RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
-EVERY = {"smoke": 30, "quick": 6, "full": 1}  # of the 30 pairs
 UNITS = ("anatomy", "recipe", "scope")
 BESIDE = (
     *("lost", "gained", "wrong", "auroc_wrong", "auroc_gained", "auroc_lost_gained"),
@@ -56,10 +54,9 @@ def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
     """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
     study = tr.transfer_study(options, anatomy)
     tasks = tr.TASKS[anatomy]
-    pairs = list(permutations(tasks, 2))[:: EVERY[options.size]]
-    targets = {target: next(t for t in tasks if t != target) for _, target in pairs}
-    study.prepare(sorted({s for s, _ in pairs} | set(targets.values())))
-    tuned = study.jobs(pairs, RECIPES)
+    targets = {target: next(t for t in tasks if t != target) for _, target in study.pairs}
+    study.prepare(sorted({s for s, _ in study.pairs} | set(targets.values())))
+    tuned = study.jobs(study.pairs, RECIPES)
     scratch = study.jobs([(source, target) for target, source in targets.items()], SCRATCH)
     study.run([*scratch, *tuned], f"negative_transfer-{anatomy}")
     references = {(job["target"], job["seed"]): str(tr.model_path(job)) for job in scratch}
@@ -104,7 +101,7 @@ def by_decile(rows: pd.DataFrame, deciles: Sequence[str]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs, seeds averaged first, with t intervals of the AUROC, of how far above nearness it is, and of Dice.
 
-    A pair without a lost voxel has no AUROC and does not count.
+    A pair without a lost voxel has no AUROC and does not count there; `pairs` is the number that have one.
     """
     table = table.assign(auroc_above_boundary=table["auroc"] - table["auroc_boundary"])
     with_interval = ("auroc", "auroc_matched", "auroc_above_boundary", "dice_difference")

@@ -1,7 +1,7 @@
 """Rank six tissue sources for each of six tissue targets of the embedded cohort; writes results/rank_sources.csv.
 
 Sources and targets are different pseudo-subjects on different scanners: the source of the target's own name is among them.
-Columns are those of ranking.csv. A killed run goes on.
+Columns are those of the ranking.csv that `transfer-risk score --out` writes. A killed run goes on.
 """
 
 from __future__ import annotations

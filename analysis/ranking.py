@@ -91,15 +91,19 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
     names = [*tr.SCORES, "same_modality", "same_class", "own_dice"]
     results = own[["task", "source"]].assign(dice=own[f"reached[{recipe}]"])
     audit = tr.audit(own[["task", "source", *names]], results, names=names)
+    verdicts = pd.DataFrame([vars(v) for v in audit.verdicts])
+    verdicts["target"] = verdicts["task"].str.partition(", seed ")[
+        0
+    ]  # seeds of a target are no units
+    means = verdicts.groupby(["score", "target"])[list(MEASURES)].mean()
     rows = []
     for name in audit.scores:
         for measure in MEASURES:
-            estimate = audit.mean(name, measure)
+            estimate = tr.Estimate.mean(means.loc[name, measure].to_numpy())
             low, high = estimate.interval()
             row = {"anatomy": anatomy, "recipe": recipe, "score": name, "measure": measure}
-            rows.append(
-                row | {"value": estimate.value, "low": low, "high": high, "targets": estimate.cases}
-            )
+            row |= {"value": estimate.value, "low": low, "high": high}
+            rows.append(row | {"targets": estimate.cases})
     return rows
 
 

@@ -11,7 +11,6 @@ deformations of another brain, a second anatomy, on fewer pairs; the results are
 
 from __future__ import annotations
 
-from itertools import permutations
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +24,7 @@ LASTING = {
 }
 """Those that are trained for long too."""
 FEW = 50
-EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 5)}
+EVERY = {"tissue": (1, 2, 3), "partitions": (3, 2, 6)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
@@ -36,7 +35,7 @@ def main() -> None:
     """Run at the asked size, print and write the tables."""
     further = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--t1": BRAIN}
     options = tr.study_options(__doc__, further)
-    parts = [rows_of(tr.transfer_study(options, a), tasks) for a, tasks in tr.TASKS.items()]
+    parts = [rows_of(tr.transfer_study(options, a)) for a in tr.TASKS]
     table = with_longer(pd.concat(parts, ignore_index=True))
     name = "recipes_second" if options.t1 else "recipes"
     table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.2f")
@@ -45,22 +44,20 @@ def main() -> None:
     print(summary.to_string(index=False, float_format="{:.2f}".format))
 
 
-def rows_of(study: tr.TransferStudy, tasks: tuple[str, ...]) -> pd.DataFrame:
+def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
     """Rows of one cohort: pairs at the study's stops, some of them few-shot, some longer."""
-    smoke, quick = study.size == tr.SIZES["smoke"], study.size == tr.SIZES["quick"]
-    study.prepare(tasks[:2] if smoke else tasks)
-    pairs = list(permutations(tasks, 2))
+    study.prepare(sorted({source for source, _ in study.pairs}))
     every, few_every, long_every = (SECOND if study.t1 else EVERY)[study.anatomy]
-    if smoke or quick:
-        every, few_every, long_every = 30 if smoke else 10, 0, 0
+    if study.size.every > 1:
+        few_every = long_every = 0
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
     short, long = study.size.stops[:2], study.size.long
-    jobs = study.jobs(pairs[::every], RECIPES, labels={"slices": 0})
+    jobs = study.jobs(study.pairs[::every], RECIPES, labels={"slices": 0})
     if few_every:
-        some = pairs[::few_every]
+        some = study.pairs[::few_every]
         jobs += study.jobs(some, few, labels={"slices": FEW}, stops=short, tuned=False)
     if long_every:
-        some = pairs[::long_every]
+        some = study.pairs[::long_every]
         jobs += study.jobs(some, LASTING, labels={"slices": 0}, stops=long)
     table = study.run(jobs, f"recipes-{study.cohort}")
     return table[table["decision"] == "argmax"]

@@ -123,6 +123,10 @@ def test_gains_are_differences_of_means_over_seeds_at_the_methods_last_stop(monk
     table = pd.DataFrame(rows, columns=module.COLUMNS)
     made = module.gain(module.last_stop(table))
     assert made.loc["a", "b"] == 2.5 and made.isna().sum().sum() == 3
+    more = table.assign(target="c")
+    longer = more.assign(iterations=more["iterations"] * 9)  # a long run of one pair alone
+    made = module.gain(module.last_stop(pd.concat([table, more, longer])))
+    assert made.loc["a", ["b", "c"]].tolist() == [2.5, 2.5]
     with pytest.raises(ValueError, match="rows of recipe risk-map with decision argmax; got none"):
         module.draw({"table1.csv": table[table["recipe"] == "vanilla"]})
 

@@ -36,6 +36,13 @@ def test_preparing_gives_the_sources_dice_on_their_own_task(prepared):
     assert own["own_dice"][0] == pytest.approx(np.nanmean([m.dice for m in measures]), abs=1e-5)
 
 
+def test_a_folder_with_cohorts_of_another_size_is_refused(prepared):
+    study, _ = prepared
+    other = replace(study, size=replace(SIZE, cases=7, pretraining=9, stops=(5,), lr=1e-4))
+    with pytest.raises(ValueError, match=r"\(cases 4, not 7, pretraining 3, not 9\); give another"):
+        other.prepare([PAIR[0]])
+
+
 def test_each_stop_is_a_fine_tuning_of_its_own(prepared):
     study, _ = prepared
     (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})

@@ -1,4 +1,4 @@
-"""Pairs of source and target on the embedded cohort, ready for studies: data, task files and pretrained sources."""
+"""Pairs of source and target, ready for studies: cohorts of pseudo-subjects or real data, task files, pretrained sources."""
 
 from __future__ import annotations
 

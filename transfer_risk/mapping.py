@@ -111,6 +111,7 @@ def write_stages(
     used = list(task.split("test") if cases is None else cases)
     failed: dict[str, str] = {}
     spans: dict[tuple[Path, str], Span] = {}
+    notes = []
     with (
         tempfile.TemporaryDirectory() as scratch
     ):  # T waits here until the span of all cases is known
@@ -120,6 +121,7 @@ def write_stages(
                 spans[folder, case.id] = Span.of(values, clip=clip)
                 np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
                 del values  # before the next case is predicted
+            notes.append(_joint_note(len(used) - len(predictions.failed), in_sample))
             failed |= predictions.failed
         if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
@@ -129,7 +131,7 @@ def write_stages(
             for case in (c for c in used if c.id not in failed):
                 values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
                 layers = _layers(RiskMap(values, span, base), hardness)
-                note = f"{source.name}: {_joint_note(len(used) - len(failed), in_sample)}"
+                note = f"{source.name}: {notes[number]}"
                 paths += _written(layers, folder, case, note)
     return paths, failed
 

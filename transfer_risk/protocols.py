@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer_risk.cohorts import pretrain_source, write_cohorts
+from transfer_risk.cohorts import TASKS, pretrain_source, write_cohorts
 from transfer_risk.evaluation import evaluate
+from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.studies import Row, paired_summary, run_study, tell
 from transfer_risk.transfers import transfer
@@ -35,6 +37,7 @@ class Size:
         stops: Iterations of fine-tuning after which it is measured; the last one ends it.
         lr: Learning rate of fine-tuning.
         seeds: Number of seeds: other subjects, other weights.
+        every: One in how many ordered pairs of tasks is studied.
         long: As `stops`, of a run of its own: what the programs call long.
     """
 
@@ -46,12 +49,13 @@ class Size:
     stops: tuple[int, ...]
     lr: float
     seeds: int
+    every: int = 1
     long: tuple[int, ...] = ()
 
 
 SIZES = {
-    "smoke": Size(8.0, 4, 4, 3, 3, (1, 2), 1e-3, 1),
-    "quick": Size(3.0, 7, 8, 4, 200, (50, 100), 1e-3, 1),
+    "smoke": Size(8.0, 4, 4, 3, 3, (1, 2), 1e-3, 1, every=15),
+    "quick": Size(3.0, 7, 8, 4, 200, (50, 100), 1e-3, 1, every=6),
     "full": Size(3.0, 10, 8, 4, 400, (50, 200), 1e-3, 1, long=(1_000,)),
     "paper": Size(1.0, 20, 32, 5, 5_000, (5_000,), 1e-4, 3),
 }
@@ -60,6 +64,9 @@ SIZES = {
 
 LESIONS: dict[str, Any] = {"cases": 16, "pretraining": 1_000, "stops": (50, 200, 400)}
 """What `full` has instead for `partitions`: lesions are small, and need more cases and iterations."""
+
+PREPARED = ("spacing", "cases", "width", "depth", "pretraining")
+"""What of a size determines cohorts and sources."""
 
 TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     "--paper": {
@@ -107,6 +114,11 @@ class TransferStudy:
         return range(self.first_seed, self.first_seed + self.size.seeds)
 
     @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Ordered pairs (source, target) of the tasks of `tissue` or `partitions`, as many as the size has."""
+        return list(permutations(TASKS[self.anatomy], 2))[:: self.size.every]
+
+    @property
     def cohort(self) -> str:
         """Anatomy, and what it is made of instead of the embedded brain."""
         brain = f"-{self.t1.name.partition('.')[0]}" if self.t1 else ""
@@ -120,11 +132,15 @@ class TransferStudy:
         """Write the cohorts and pretrain the sources of all seeds, where they are not there yet; `own_dice` of each source.
 
         That is Dice in [0, 1] on the test cases of the source's own task, by `source` and `seed`.
+
+        Raises:
+            ValueError: if the folder holds cohorts of a study with other settings.
         """
-        common = asdict(self.size) | {"anatomy": self.anatomy}
-        common |= {"data": str(self.data or ""), "partitions": str(self.partitions or "")}
-        common |= {"t1": str(self.t1 or "")}
-        del common["stops"], common["lr"], common["seeds"], common["long"]
+        common: dict[str, Any] = {name: getattr(self.size, name) for name in PREPARED}
+        common |= {"anatomy": self.anatomy}
+        common |= {k: str(getattr(self, k) or "") for k in ("data", "partitions", "t1")}
+        for seed in self.seeds:
+            _claim(self.place(seed), common)
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
         for name, work, jobs in (
             ("cohorts", _write, cohorts),
@@ -217,6 +233,7 @@ def write_transfer_table(
     *,
     paper: Mapping[str, float] | None = None,
     groups: Sequence[str] = ("iterations", "decision"),
+    reference: str = "vanilla",
 ) -> pd.DataFrame:
     """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
 
@@ -227,9 +244,10 @@ def write_transfer_table(
         path: CSV of the rows.
         paper: The paper's mean gain over vanilla in Dice points by method, for a column `paper`.
         groups: Columns that divide the summary.
+        reference: Recipe that the others are compared with.
 
     Returns:
-        As `paired_summary` of Dice, with `relative`, the difference in per cent of vanilla's Dice.
+        As `paired_summary` of Dice, with `relative`, the difference in per cent of the reference's Dice.
     """
     made = paired_summary(
         regular(table),
@@ -237,7 +255,7 @@ def write_transfer_table(
         method="recipe",
         pair=["source", "target"],
         value="dice",
-        reference="vanilla",
+        reference=reference,
         beside=["recall", "precision"],
     )
     made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
@@ -254,6 +272,21 @@ def regular(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a study without vanilla's extra stops, which match others in time."""
     others = table.loc[table["recipe"] != "vanilla", "iterations"]
     return table[table["iterations"].isin(others)]
+
+
+def _claim(place: Path, settings: Mapping[str, Any]) -> None:
+    """Note what the cohorts of a folder are made with; raise ValueError where they were made with anything else."""
+    path = place / "settings.json"
+    if not path.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(settings))
+        return
+    there = json.loads(path.read_text(encoding="utf-8"))
+    if other := [k for k in settings if settings[k] != there.get(k)]:
+        words = ", ".join(
+            f"{k} {there.get(k) or 'none'}, not {settings[k] or 'none'}" for k in other
+        )
+        raise ValueError(f"{place}: holds cohorts of another study ({words}); give another --work")
 
 
 def _write(job: Mapping[str, Any]) -> list[Row]:

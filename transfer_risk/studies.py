@@ -152,7 +152,7 @@ def paired_summary(
 def study_options(
     description: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None
 ) -> argparse.Namespace:
-    """The command line of a study: `size` (smoke, quick or full), `processes`, `work`, `out`, and its own arguments.
+    """The command line of a study: `size` (smoke, quick, full, or what `arguments` add), `processes`, `work`, `out`.
 
     Args:
         description: The program's docstring.
