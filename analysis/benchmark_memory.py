@@ -102,17 +102,12 @@ def measure(size: str, channels: int) -> list[dict[str, object]]:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = tr.program_options(__doc__, {"--peak": {"nargs": 5, "help": argparse.SUPPRESS}})
     if options.peak:
         folder, size, what, channels, cases = options.peak
         print_peak(Path(folder), size, what, int(channels), int(cases))
         return
-    size = options.size or "full"
+    size = options.size
     rows = [row for channels in SIZES[size][2] for row in measure(size, channels)]
     options.out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)

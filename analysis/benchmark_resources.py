@@ -129,16 +129,13 @@ def help_ratio(repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--peak", nargs=3, type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = tr.program_options(
+        __doc__, {"--peak": {"nargs": 3, "type": int, "help": argparse.SUPPRESS}}
+    )
     if options.peak:
         print_peak(*options.peak)
         return
-    slices, cases, (few, many), repeats = SIZES[options.size or "full"]
+    slices, cases, (few, many), repeats = SIZES[options.size]
     low, high = peak(slices, few, many // few), peak(slices, many, 1)
     figures = share(slices, cases) | {
         "few_slices": few * slices,

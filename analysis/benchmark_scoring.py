@@ -7,11 +7,9 @@ A last line shows the relative error of the score at many pixels beside a float3
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,13 +118,9 @@ def running_sum(start: Tensor, values: Tensor) -> Tensor:
 
 def main() -> None:
     """Run at the asked size, print, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
+    options = tr.program_options(__doc__)
     torch.set_num_threads(1)
-    sizes, repeats, many = SIZES[options.size or "full"]
+    sizes, repeats, many = SIZES[options.size]
     rows = [compare(pixels, classes, repeats) for pixels in sizes for classes in (2, 4, 21)]
     options.out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)

@@ -9,11 +9,9 @@ The ways take turns, so that a machine whose speed drifts treats them alike; med
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,12 +147,8 @@ def compare(width: int, slices: int, steps: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run at the asked size, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-    widths, slices, steps, rounds = SIZES[options.size or "full"]
+    options = tr.program_options(__doc__)
+    widths, slices, steps, rounds = SIZES[options.size]
     table = pd.DataFrame([compare(width, slices, steps, rounds) for width in widths])
     table["amx"] = torch.cpu._is_amx_tile_supported()
     table["threads"] = torch.get_num_threads()

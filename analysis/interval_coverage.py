@@ -9,16 +9,15 @@ cases. Writes results/interval_coverage.csv.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+import transfer_risk as tr
 from transfer_risk.tables import Tables, leep_estimates
 
 CLASSES = ("background", "core", "rim")
@@ -107,19 +106,14 @@ def wilson(hits: int, studies: int) -> tuple[float, float]:
 
 def main() -> None:
     """Run at the asked size, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
+    options = tr.program_options(__doc__, {"--seed": {"type": int, "default": 0}})
     rng = np.random.default_rng(options.seed)
     rows = []
     for sigma in SIGMAS:
         population = sum(draw_cases(20_000, sigma, rng).sum(0) for _ in range(10))
         for cases in (5, 10, 20):
             print(f"sigma {sigma}, {cases} cases", file=sys.stderr)
-            rows += run(cases, sigma, float(leep_of(population)), options.size or "full", rng)
+            rows += run(cases, sigma, float(leep_of(population)), options.size, rng)
     table = pd.DataFrame(rows).assign(seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "interval_coverage.csv", index=False, float_format="%.4g")

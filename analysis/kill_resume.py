@@ -8,7 +8,6 @@ of a run that nobody disturbed, byte for byte.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -116,12 +115,8 @@ def training_seconds(out: Path) -> float:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", dest="size", action="store_const", const="smoke")
-    parser.add_argument("--quick", dest="size", action="store_const", const="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-    moments, iterations = SIZES[options.size or "full"]
+    options = tr.program_options(__doc__)
+    moments, iterations = SIZES[options.size]
     with tempfile.TemporaryDirectory() as folder:
         inputs, whole = write_inputs(Path(folder)), Path(folder) / "whole"
         finish(inputs, whole, iterations)

@@ -45,7 +45,7 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
 
 def main() -> None:
     """Run at the asked size and write the figures."""
-    options = tr.figure_options(__doc__)
+    options = tr.program_options(__doc__, out=".")
     for anatomy in ("tissue", "tumour"):
         with tempfile.TemporaryDirectory() as folder:
             figure = draw(Path(folder), anatomy, options.size)

@@ -209,7 +209,7 @@ def arrow(
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.figure_options(__doc__)
+    options = tr.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = overview(arrays(Path(folder), options.size))
     save_figure(figure, options.out / "overview.png", dpi=250)

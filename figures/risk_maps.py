@@ -61,7 +61,7 @@ def _panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.figure_options(__doc__)
+    options = tr.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = draw(Path(folder), options.size)
     save_figure(figure, options.out / "risk_maps.png", dpi=200)

@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
-    {"files", "intervals", "significance"},
+    {"files", "intervals", "significance", "sizes"},
     {"studies"},
-    {"transferability", "tables", "verdicts", "scoretables"},
+    {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
     {"riskmap"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},

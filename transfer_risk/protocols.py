@@ -1,4 +1,4 @@
-"""Studies of transfers: their sizes, their cohorts and sources, their jobs and their tables."""
+"""Studies of transfers: their cohorts and sources, their jobs and the rows that these give."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from transfer_risk.cohorts import TASKS, pretrain_source, write_cohorts
 from transfer_risk.evaluation import evaluate
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
-from transfer_risk.studies import Row, paired_summary, run_study, tell
+from transfer_risk.sizes import LESIONS, PREPARED, SIZES, Size
+from transfer_risk.studies import Row, run_study, tell
 from transfer_risk.transfers import transfer
 
 if TYPE_CHECKING:
@@ -23,50 +24,6 @@ if TYPE_CHECKING:
 PROBE_STEPS = 30
 """Steps that a probe head costs, about: vanilla is measured that much later too, to be matched in time."""
 
-
-@dataclass(frozen=True)
-class Size:
-    """How large a study of transfers is.
-
-    Args:
-        spacing: Voxel size of the embedded cohort in mm.
-        cases: Of each of its cohorts.
-        width: Features of the first level of the U-Nets.
-        depth: Their levels.
-        pretraining: Iterations of pretraining.
-        stops: Iterations of fine-tuning after which it is measured; the last one ends it.
-        lr: Learning rate of fine-tuning.
-        seeds: Number of seeds: other subjects, other weights.
-        every: One in how many ordered pairs of tasks is studied.
-        long: As `stops`, of a run of its own: what the programs call long.
-    """
-
-    spacing: float
-    cases: int
-    width: int
-    depth: int
-    pretraining: int
-    stops: tuple[int, ...]
-    lr: float
-    seeds: int
-    every: int = 1
-    long: tuple[int, ...] = ()
-
-
-SIZES = {
-    "smoke": Size(8.0, 4, 4, 3, 3, (1, 2), 1e-3, 1, every=15),
-    "quick": Size(3.0, 7, 8, 4, 200, (50, 100), 1e-3, 1, every=6),
-    "full": Size(3.0, 10, 8, 4, 400, (50, 200), 1e-3, 1, long=(1_000,)),
-    "paper": Size(1.0, 20, 32, 5, 5_000, (5_000,), 1e-4, 3),
-}
-"""`full` is what two cores can do; `paper` is the paper's protocol, with three seeds."""
-
-
-LESIONS: dict[str, Any] = {"cases": 16, "pretraining": 1_000, "stops": (50, 200, 400)}
-"""What `full` has instead for `partitions`: lesions are small, and need more cases and iterations."""
-
-PREPARED = ("spacing", "cases", "width", "depth", "pretraining")
-"""What of a size determines cohorts and sources."""
 
 TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     "--paper": {
@@ -225,53 +182,6 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         partitions=getattr(options, "partitions", None),
         progress=tell,
     )
-
-
-def write_transfer_table(
-    table: pd.DataFrame,
-    path: str | Path,
-    *,
-    paper: Mapping[str, float] | None = None,
-    groups: Sequence[str] = ("iterations", "decision"),
-    reference: str = "vanilla",
-) -> pd.DataFrame:
-    """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
-
-    Only `regular` rows are in the summary.
-
-    Args:
-        table: Of `TransferStudy.run`.
-        path: CSV of the rows.
-        paper: The paper's mean gain over vanilla in Dice points by method, for a column `paper`.
-        groups: Columns that divide the summary.
-        reference: Recipe that the others are compared with.
-
-    Returns:
-        As `paired_summary` of Dice, with `relative`, the difference in per cent of the reference's Dice.
-    """
-    made = paired_summary(
-        regular(table),
-        groups,
-        method="recipe",
-        pair=["source", "target"],
-        value="dice",
-        reference=reference,
-        beside=["recall", "precision"],
-    )
-    made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
-    if paper:
-        made["paper"] = made["recipe"].map(paper)
-    table.to_csv(path, index=False, float_format="%.2f")
-    summary = Path(path).with_name(f"{Path(path).stem}_summary.csv")
-    made.to_csv(summary, index=False, float_format="%.4g")
-    print(made.to_string(index=False, float_format="{:.2f}".format))
-    return made
-
-
-def regular(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a study without vanilla's extra stops, which match others in time."""
-    others = table.loc[table["recipe"] != "vanilla", "iterations"]
-    return table[table["iterations"].isin(others)]
 
 
 def _claim(place: Path, settings: Mapping[str, Any]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer_risk.plotting import save_figure
-from transfer_risk.studies import tell
+from transfer_risk.studies import program_options, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,22 +44,6 @@ def read_results(path: str | Path, columns: Sequence[str], *, program: str) -> p
     return table
 
 
-def figure_options(description: str | None) -> argparse.Namespace:
-    """The command line of a program that draws what it computes: `size` (smoke, quick or full) and `out`.
-
-    Args:
-        description: The program's docstring.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    for size in ("smoke", "quick"):
-        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
-    beside = Path(sys.argv[0]).resolve().parent
-    parser.add_argument("--out", type=Path, default=beside, help="Folder for the figures.")
-    options = parser.parse_args()
-    options.size = options.size or "full"
-    return options
-
-
 def draw_results(
     description: str | None,
     draw: Callable[[dict[str, pd.DataFrame]], Figure],
@@ -80,16 +63,11 @@ def draw_results(
         example: Tables of the same columns that are drawn with `--smoke`.
         every: Whether all files must be there; otherwise one is enough, and what is not there is said.
     """
-    parser = argparse.ArgumentParser(description=description)
-    own = Path(sys.argv[0]).resolve().parent
-    beside = own.parent / "analysis" / "results"
-    parser.add_argument("--smoke", action="store_true", help="Draw a small made-up table.")
-    parser.add_argument("--quick", action="store_true", help="The same as neither.")
-    parser.add_argument("--results", type=Path, default=beside, help="Folder of the CSVs.")
-    parser.add_argument("--out", type=Path, default=own, help="Folder for the figure.")
-    options = parser.parse_args()
+    beside = Path(sys.argv[0]).resolve().parents[1] / "analysis" / "results"
+    folder = {"type": Path, "default": beside, "help": "Folder of the CSVs."}
+    options = program_options(description, {"--results": folder}, out=".")
     try:
-        tables = example() if options.smoke else _tables(options.results, needs, every)
+        tables = example() if options.size == "smoke" else _tables(options.results, needs, every)
         save_figure(draw(tables), options.out / f"{name}.png", dpi=DPI)
     except ValueError as error:
         sys.exit(str(error))

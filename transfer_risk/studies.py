@@ -149,26 +149,42 @@ def paired_summary(
     return pd.DataFrame(rows)
 
 
-def study_options(
-    description: str | None, arguments: Mapping[str, Mapping[str, Any]] | None = None
+Arguments = Mapping[str, Mapping[str, Any]]
+"""Keywords of `argparse` by option."""
+
+
+def program_options(
+    description: str | None, arguments: Arguments | None = None, *, out: str = "results"
 ) -> argparse.Namespace:
-    """The command line of a study: `size` (smoke, quick, full, or what `arguments` add), `processes`, `work`, `out`.
+    """The command line of a program: `size` (smoke, quick, else full), `out` and its own arguments.
 
     Args:
         description: The program's docstring.
-        arguments: Keywords of `argparse` by further option.
+        arguments: Of the program alone.
+        out: Folder for what is written, beside the program, where `--out` is not given.
     """
     parser = argparse.ArgumentParser(description=description)
+    parser.set_defaults(size="full")
     for size in ("smoke", "quick"):
         parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
-    parser.add_argument("--processes", type=int, default=2, help="At once, of one thread each.")
-    parser.add_argument("--work", type=Path, help="Folder for cohorts, sources and models; kept.")
-    beside = Path(sys.argv[0]).resolve().parent / "results"
-    parser.add_argument("--out", type=Path, default=beside, help="For the CSVs.")
+    beside = Path(sys.argv[0]).resolve().parent / out
+    parser.add_argument("--out", type=Path, default=beside, help="Folder for what is written.")
     for name, keywords in (arguments or {}).items():
         parser.add_argument(name, **keywords)
-    options = parser.parse_args()
-    options.size = options.size or "full"
+    return parser.parse_args()
+
+
+STUDY: Arguments = {
+    "--processes": {"type": int, "default": 2, "help": "At once, of one thread each."},
+    "--work": {"type": Path, "help": "Folder for cohorts, sources and models; kept."},
+}
+
+
+def study_options(
+    description: str | None, arguments: Arguments | None = None
+) -> argparse.Namespace:
+    """As `program_options`, with `processes` and `work`; `out` is made."""
+    options = program_options(description, {**STUDY, **(arguments or {})})
     if options.size == "smoke":
         options.processes = 1
     options.work = options.work or options.out / "work" / options.size
