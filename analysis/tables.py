@@ -74,7 +74,7 @@ def second_anatomy() -> str:
 def schedule() -> str:
     """Paired difference to vanilla at the paper's learning rate, by cohort, iterations and decision."""
     groups = ["anatomy", "iterations", "decision"]
-    return _recipes("schedule", groups, "class-weight", "risk-map", RECOMMENDED[0])
+    return _recipes("schedule", groups, "risk-map", RECOMMENDED[0])
 
 
 def _recipes(name: str, groups: list[str], *names: str) -> str:
