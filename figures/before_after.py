@@ -18,7 +18,7 @@ from transfer_risk.plotting import save_figure
 
 SIZES = {  # mm, cases, steps of pretraining and of fine-tuning
     "smoke": dict.fromkeys(("tissue", "tumour"), (8.0, 6, 3, 2)),
-    "quick": dict.fromkeys(("tissue", "tumour"), (3.0, 8, 200, 100)),
+    "quick": {"tissue": (3.0, 8, 200, 100), "tumour": (3.0, 16, 1_000, 400)},
     "full": {"tissue": (2.0, 10, 600, 300), "tumour": (2.0, 16, 2_000, 1_000)},
 }
 MIN_FOREGROUND = {"tissue": 0.0, "tumour": 0.05}  # of the loss: lesions are rare
