@@ -1,10 +1,13 @@
 """Studies and figures are tests too: each program runs at its smallest size."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -41,3 +44,34 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
     command = [sys.executable, str(ROOT / "analysis" / "tables.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, f"run python analysis/tables.py: {result.stdout}{result.stderr}"
+
+
+NUMBER = r"[+-]?\d*\.?\d+"
+QUOTED = re.compile(rf"({NUMBER})(?: Dice)?(?: points)? \[({NUMBER}), ({NUMBER})\]")
+
+
+def quoted(path):
+    """Values with their intervals in the sentences of a document, as words."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+    return QUOTED.findall(re.sub(r"(?m)^\|.*$", "", text).replace("\n", " "))
+
+
+def measured():
+    """Values with their intervals in the results."""
+    for path in (ROOT / "analysis" / "results").glob("*_summary.csv"):
+        table = pd.read_csv(path)
+        own = [(name, f"{name}_low", f"{name}_high") for name in table]
+        own += [(name, "low", "high") for name in ("difference", "value", "auroc")]
+        for columns in (c for c in own if set(c) <= set(table)):
+            yield from table[list(columns)].dropna().to_numpy()
+
+
+@pytest.mark.parametrize(("name", "least"), [("README.md", 10), ("docs/results.md", 5)])
+def test_each_interval_in_a_sentence_is_one_of_the_results(name, least):
+    there = np.stack(list(measured()))
+    found = quoted(ROOT / name)
+    assert len(found) >= least
+    for words in found:
+        steps = np.array([0.5 * 10.0 ** -len(w.partition(".")[2]) for w in words])
+        near = np.abs(there - np.array(words, dtype=float)) <= steps + 1e-9
+        assert near.all(axis=1).any(), f"{name}: {' '.join(words)} is in no results/*_summary.csv"
