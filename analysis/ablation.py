@@ -66,7 +66,7 @@ def main() -> None:
 
 def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of all variants on the pairs of one cohort, measured after 50 and 200 iterations."""
-    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
+    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size, 3)]
     groups = dict(list(GROUPS.items())[:1]) if size == "smoke" else GROUPS
     study.prepare(sorted({source for source, _ in pairs}))
     jobs = [
