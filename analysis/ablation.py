@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "probe head": {name: options | {"head": "probe"} for name, options in BOTH.items()},
     "with Dice loss": {name: options | {"dice_weight": 1.0} for name, options in BOTH.items()},
     "SGD": {name: options | {"optimiser": "sgd", "lr": 1e-2} for name, options in BOTH.items()},
+    "AdamW": {name: options | {"optimiser": "adamw"} for name, options in BOTH.items()},
     "3 cases": {name: options | {"n_cases": 3} for name, options in BOTH.items()},
     "20 slices": {name: options | {"n_slices": 20} for name, options in BOTH.items()},
 }
