@@ -161,6 +161,18 @@ def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_p
     assert "risk-map" in capsys.readouterr().out
 
 
+def test_a_brain_that_is_not_there_is_named_before_anything_is_done(tmp_path):
+    program = Path(__file__).parents[1] / "analysis" / "recipes.py"
+    command = [sys.executable, str(program), "--smoke", "--t1", str(tmp_path / "no.nii.gz")]
+    command += ["--out", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    wanted = (
+        f"--t1 must be a NIfTI file, a T1 without skull; there is none at {tmp_path}/no.nii.gz\n"
+    )
+    assert (result.returncode, result.stderr) == (1, wanted)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_the_options_of_a_study(monkeypatch, tmp_path):
     command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", "there"]
     monkeypatch.setattr(sys, "argv", command)
