@@ -24,7 +24,7 @@ LASTING = {
 }
 """Those that are trained for long too."""
 FEW = 50
-EVERY = {"tissue": (1, 2, 3), "partitions": (3, 3, 6)}
+EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 3)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""

@@ -21,9 +21,9 @@ def main() -> None:
     study = tr.transfer_study(options, "tissue")
     study.prepare(tr.TISSUE_TASKS)
     recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
-    jobs = study.jobs(study.pairs, recipes) + study.jobs(
-        study.pairs, recipes, stops=study.size.long
-    )
+    jobs = []
+    for stops in (study.size.stops, study.size.long):
+        jobs += study.jobs(study.pairs, recipes, stops=stops)
     table = study.run(jobs, "table1")
     tr.write_transfer_table(table, options.out / "table1.csv", paper=PAPER)
 

@@ -24,7 +24,10 @@ def main() -> None:
     study = tr.transfer_study(options, "partitions")
     study.prepare(tr.PARTITION_TASKS)
     recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
-    jobs = study.jobs(study.pairs, recipes) + study.jobs(study.pairs, BOUNDED, tuned=False)
+    jobs = []
+    for stops in (study.size.stops, study.size.long):
+        jobs += study.jobs(study.pairs, recipes, stops=stops)
+        jobs += study.jobs(study.pairs, BOUNDED, stops=stops, tuned=False)
     table = study.run(jobs, "table2")
     tr.write_transfer_table(table, options.out / "table2.csv", paper=PAPER)
 
