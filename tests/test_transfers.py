@@ -195,3 +195,4 @@ def test_jobs_of_some_seeds_are_those_of_all_with_these_seeds(tmp_path):
     assert {job["seed"] for job in every} == {10, 11, 12}
     assert first == [job for job in every if job["seed"] == 10]
     assert len(first) == 2 * len(study.pairs)
+    assert study.jobs(study.pairs, recipes, seeds=[]) == []
