@@ -1,8 +1,8 @@
 """Which part of the method does the work: one option changed at a time, on pairs of the tissue and the partition tasks.
 
-Each group has a vanilla and a risk map as in the paper of its own, with the same head, optimiser, data and iterations;
-differences are to that risk map. Writes results/ablation.csv (one row per pair, seed, variant and number of iterations) and
-results/ablation_summary.csv (paired differences over pairs, with 95 % t intervals). A killed run goes on.
+Each group has a vanilla and a risk map as in the paper of its own, with the same head, optimiser, data, iterations and
+decision; differences are to that risk map. Writes results/ablation.csv (one row per pair, seed, variant and number of
+iterations) and results/ablation_summary.csv (paired differences over pairs, with 95 % t intervals). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import transfer_risk as tr
 VANILLA: dict[str, Any] = {"method": "vanilla"}
 MAP: dict[str, Any] = {"method": "risk-map"}
 BOTH = {"vanilla": VANILLA, "risk-map": MAP}
+TUNED = "tuned decision"
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "base": BOTH | {f"base {base:g}": MAP | {"base": base} for base in (1.0, 2.0, 3.16, 100.0)},
     "scale": BOTH
@@ -47,6 +48,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "with Dice loss": {name: options | {"dice_weight": 1.0} for name, options in BOTH.items()},
     "SGD": {name: options | {"optimiser": "sgd", "lr": 1e-2} for name, options in BOTH.items()},
     "AdamW": {name: options | {"optimiser": "adamw"} for name, options in BOTH.items()},
+    TUNED: BOTH,
     "3 cases": {name: options | {"n_cases": 3} for name, options in BOTH.items()},
     "20 slices": {name: options | {"n_slices": 20} for name, options in BOTH.items()},
 }
@@ -67,17 +69,23 @@ def main() -> None:
 
 def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of all variants on the pairs of one cohort, measured after 50 and 200 iterations."""
-    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size, 3)]
+    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
     groups = dict(list(GROUPS.items())[:1]) if size == "smoke" else GROUPS
     study.prepare(sorted({source for source, _ in pairs}))
     jobs = [
         job
         for group, variants in groups.items()
         for job in study.jobs(
-            pairs, variants, stops=study.size.stops[:2], labels={"group": group}, tuned=False
+            pairs,
+            variants,
+            stops=study.size.stops[:2],
+            labels={"group": group},
+            tuned=group == TUNED,
         )
     ]
-    return study.run(jobs, f"ablation-{study.anatomy}").drop(columns="decision")
+    table = study.run(jobs, f"ablation-{study.anatomy}")
+    tuned = table.pop("decision") == "tuned"
+    return table[tuned | (table["group"] != TUNED)]
 
 
 if __name__ == "__main__":
