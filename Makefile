@@ -19,4 +19,6 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy analysis
+	$(BIN)/mypy figures
 	$(BIN)/python -m pytest -q tests/test_layers.py

@@ -69,7 +69,7 @@ class Plain:
                 features = self.network.encode(batch.images.contiguous())
             loss = functional.cross_entropy(self.network.decode(features), batch.labels)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             loss.item()
 
@@ -78,7 +78,7 @@ class Library:
     """`fit`, going on from where it was, and its arithmetic alone."""
 
     def __init__(self, network: tr.UNet, samples: Samples, precision: str) -> None:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
         self.student = tr.Source("cost", network, ("background", "blob"), ("T1",))
         self.samples, self.precision = samples, precision
         recipe = self.recipe(1)
@@ -112,7 +112,7 @@ class Library:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 logits = self.features.logits(self.fixed)
             loss = self.state.objective.loss(logits.float(), self.fixed)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.state.optimiser.step()
             loss.item()
 

@@ -56,7 +56,8 @@ def leep_of(counts: np.ndarray) -> np.ndarray:
     """LEEP of tables of counts (..., Y, M)."""
     joint = counts @ THETA
     eep = joint / joint.sum(-2, keepdims=True) @ THETA.T
-    return (counts * np.log(eep)).sum((-1, -2)) / counts.sum((-1, -2))
+    means: np.ndarray = (counts * np.log(eep)).sum((-1, -2)) / counts.sum((-1, -2))
+    return means
 
 
 def study_tables(cases: np.ndarray) -> Tables:
@@ -74,7 +75,7 @@ def run(
 ) -> list[dict[str, object]]:
     """Coverage of each interval at one number of cases."""
     studies, samples = SIZES[size]
-    hits = {"t, skewness corrected": [], "t": [], "percentile bootstrap": []}
+    hits: dict[str, list[bool]] = {"t, skewness corrected": [], "t": [], "percentile bootstrap": []}
     widths: dict[str, list[float]] = {name: [] for name in hits}
     for _ in range(studies):
         drawn = draw_cases(cases, sigma, rng)
@@ -101,7 +102,8 @@ def wilson(hits: int, studies: int) -> tuple[float, float]:
     z = float(t.ppf(0.975, 1e9))
     share, spread = hits / studies, z**2 / studies
     half = z * math.sqrt(share * (1 - share) / studies + spread / (4 * studies))
-    return tuple((share + spread / 2 + s * half) / (1 + spread) for s in (-1, 1))
+    middle = share + spread / 2
+    return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
 
 
 def main() -> None:

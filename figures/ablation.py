@@ -28,7 +28,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "recipe": str}))
     lines = rows_of(table)
     cohorts = cohorts_in(table)
-    axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
+    figure, axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
     for ax, (anatomy, name) in zip(axes, cohorts.items(), strict=True):
         own = table[table["anatomy"] == anatomy]
         forest(ax, own, lines)
@@ -36,7 +36,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         title = f"{name}, {steps:,} iterations, {pairs} pairs"
         label_axes(ax, title=title, x="difference to the risk map (Dice points)")
     name_rows(axes[0], lines)
-    return axes[0].figure
+    return figure
 
 
 def last_stops(table: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,8 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
     least = MIN_FOREGROUND[anatomy]
     recipe = tr.Recipe(method="risk-map", iterations=iterations, lr=1e-3, min_foreground=least)
     tr.finetune(source, target, recipe, out=folder / "run")
-    return tr.plot_change(tr.load_run(folder / "run"))
+    figure: Figure = tr.plot_change(tr.load_run(folder / "run"))
+    return figure
 
 
 def main() -> None:

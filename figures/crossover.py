@@ -29,7 +29,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     table = tables["recipes.csv"]
     table = table[(table["decision"] == "argmax") & (table["slices"] == 0)]
     gains = gain(table)
-    axes = chart_panels(len(cohorts_in(gains)), height=3.1)
+    figure, axes = chart_panels(len(cohorts_in(gains)), height=3.1)
     here = list(dict.fromkeys(gains["recipe"]))
     muted = [name for name in here if name.startswith("vanilla")]
     names = {n: n for n in (*tr.RECIPES, *here) if n not in ("vanilla", *muted)}
@@ -45,7 +45,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         h for ax in axes for h in zip(*ax.get_legend_handles_labels()[::-1], strict=True)
     )
     shown = [n for n in names if n in handles]
-    axes[0].figure.legend(
+    figure.legend(
         [handles[n] for n in shown],
         shown,
         loc="outside lower center",
@@ -53,7 +53,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         fontsize=SIZE,
         frameon=False,
     )
-    return axes[0].figure
+    return figure
 
 
 def gain(table: pd.DataFrame) -> pd.DataFrame:

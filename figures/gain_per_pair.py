@@ -8,6 +8,7 @@ tasks, numbers Dice points at the largest number of iterations, of the argmax, a
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     gains = [gain(block) for block in blocks]
     sizes = np.concatenate([np.abs(g.to_numpy()).ravel() for g in gains])
     limit = max(1.0, float(np.nanpercentile(sizes, SATURATED)))
-    axes = chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
+    figure, axes = chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
     for ax, block, name, gained in zip(
         axes, blocks, cohorts_in(table).values(), gains, strict=True
     ):
@@ -39,8 +40,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         steps = int(block["iterations"].iloc[0])
         label_axes(ax, title=f"{name}, {steps:,} iterations: {mean_gain(block)}", x="target task")
     axes[0].set_ylabel("source task", fontsize=SIZE)
-    figure = axes[0].figure
-    style = {"shrink": 0.75, "aspect": 25, "pad": 0.02, "extend": "both"}
+    style: dict[str, Any] = {"shrink": 0.75, "aspect": 25, "pad": 0.02, "extend": "both"}
     bar = figure.colorbar(axes[0].images[0], ax=axes, **style)
     bar.set_label("gain over vanilla (Dice points)", fontsize=SIZE)
     bar.ax.tick_params(labelsize=SIZE, width=0.6, length=2.5)

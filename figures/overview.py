@@ -32,8 +32,8 @@ SIZES = {"smoke": (8.0, 4, 3, 2), "quick": FULL, "full": FULL}
 WIDTH, HEIGHT = 7.0, 3.84  # all places are in inches from the lower left corner
 WIDE, TALL, TOP, LOW = 1.0, 1.22, 2.2, 0.22  # of a picture; lower edges of the two rows
 INK, FILL, SIZE = "#333333", "#eef3f8", 7.0
-WORDS = {"color": INK, "ha": "center", "va": "center", "math_fontfamily": "cm"}
-SMALL = {**WORDS, "fontsize": 6.0}
+WORDS: dict[str, Any] = {"color": INK, "ha": "center", "va": "center", "math_fontfamily": "cm"}
+SMALL: dict[str, Any] = {**WORDS, "fontsize": 6.0}
 
 
 def arrays(folder: Path, size: str) -> dict[str, Any]:
@@ -46,7 +46,8 @@ def arrays(folder: Path, size: str) -> dict[str, Any]:
     student = tr.finetune(source, target, tr.Recipe(iterations=iterations, lr=1e-3))
     training = target.split("train")
     volumes = [read(case, target, every_slice=True) for case in training]
-    labels = [torch.from_numpy(v.labels)[None] for v in volumes]
+    targets = [np.asarray(v.labels) for v in volumes]
+    labels = [torch.from_numpy(t)[None] for t in targets]
     theta = [torch.from_numpy(tr.predict(source, case.images)[1])[None] for case in training]
     pairs = zip(theta, labels, strict=True)
     joint = reduce(add, (tr.Joint.of(t, y, len(target.classes)) for t, y in pairs))
@@ -56,7 +57,7 @@ def arrays(folder: Path, size: str) -> dict[str, Any]:
     predicted = decide(student, tr.predict(student, training[0].images)[1])
     view = View.of(volumes[0].affine, 2)
     grey, window = grey_slice(volumes[0].image[0], view, index)
-    planes = {"y": volumes[0].labels[..., index], "f": predicted[..., index]}
+    planes = {"y": targets[0][..., index], "f": predicted[..., index]}
     planes |= {"T": values[0], "R": risk[0]}
     planes |= {f"theta{z}": plane for z, plane in enumerate(theta[0][0, ..., index])}
     made = {name: view.slice(np.asarray(p)[..., None], 0) for name, p in planes.items()}
@@ -107,7 +108,13 @@ def probabilities(figure: Figure, a: dict[str, Any]) -> None:
         ax = inset(figure, x, y, 0.49, 0.6)
         draw(ax, a[f"theta{z}"], *a["at"])
         dark = {"facecolor": "black", "edgecolor": "none", "pad": 1}
-        style = {"fontsize": 6, "color": "white", "ha": "left", "va": "top", "bbox": dark}
+        style: dict[str, Any] = {
+            "fontsize": 6,
+            "color": "white",
+            "ha": "left",
+            "va": "top",
+            "bbox": dark,
+        }
         ax.text(0.03, 0.97, name, transform=ax.transAxes, **style)
 
 
@@ -133,7 +140,7 @@ def scales(figure: Figure, low: float) -> None:
     bar.imshow(np.linspace(0, 1, 256)[None], cmap="viridis", extent=(low, 0, 0, 1), aspect="auto")
     bar.set(yticks=[], xticks=(low, 0))
     bar.set_xticks((low, 0), (f"\N{MINUS SIGN}{-low:.1f} nats", "0"), fontsize=6)
-    bar.get_xticklabels()[0].set_ha("left")
+    bar.get_xticklabels()[0].set_horizontalalignment("left")
     bar.tick_params(length=2, width=0.5, pad=1.5)
     bar.spines[:].set_linewidth(0.5)
     draw_bar(inset(figure, 5.94, TOP - 0.1, WIDE, 0.06), 10.0, size=6.0)

@@ -56,7 +56,9 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             f"ranking.csv; got none; python {PROGRAM} writes both again"
         )
     tall = max(2.4, 0.8 + 0.17 * summary["score"].nunique())
-    axes = chart_panels(3, rows=len(cohorts), height=0.3 + tall * len(cohorts), widths=(1, 1, 0.9))
+    figure, axes = chart_panels(
+        3, rows=len(cohorts), height=0.3 + tall * len(cohorts), widths=(1, 1, 0.9)
+    )
     for row, (anatomy, name) in enumerate(cohorts.items()):
         left, middle, right = axes[3 * row : 3 * row + 3]
         own = ranking[ranking["anatomy"] == anatomy]
@@ -71,7 +73,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             right, title=f"{name}, {targets} targets", x="regret of the choice (Dice points)"
         )
     name_targets(axes[::3], list(cohorts.values()))
-    return axes[0].figure
+    return figure
 
 
 def name_targets(axes: list[Axes], cohorts: list[str]) -> None:

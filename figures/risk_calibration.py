@@ -38,7 +38,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         )
     means = over_pairs(lost)
     cohorts = cohorts_in(means)
-    axes = chart_panels(len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts))
+    figure, axes = chart_panels(len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts))
     panels = [(anatomy, scope) for anatomy in cohorts for scope in SCOPES]
     for ax, (anatomy, scope) in zip(axes, panels, strict=True):
         chosen = (t[(t["anatomy"] == anatomy) & (t["scope"] == scope)] for t in (means, summary))
@@ -48,7 +48,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         )
     for ax in axes[:: len(SCOPES)]:
         ax.set_ylabel("lost by transfer (%)", fontsize=SIZE)
-    return axes[0].figure
+    return figure
 
 
 def panel(ax: Axes, means: pd.DataFrame, summary: pd.DataFrame) -> Axes:

@@ -36,7 +36,7 @@ def test_cohorts_come_in_their_order_and_unknown_ones_last():
 
 
 def test_panels_are_of_one_figure_with_the_size_asked_for():
-    axes = chart_panels(3, rows=2, height=4.0, width=6.0, widths=(1, 1, 2))
+    _, axes = chart_panels(3, rows=2, height=4.0, width=6.0, widths=(1, 1, 2))
     figure = axes[0].figure
     assert len(axes) == 6 and all(ax.figure is figure for ax in axes)
     assert tuple(figure.get_size_inches()) == (6.0, 4.0)
@@ -64,7 +64,7 @@ def curves():
 
 
 def test_lines_join_values_in_order_and_bars_span_their_intervals():
-    (ax,) = chart_panels(1, height=2.0)
+    _, (ax,) = chart_panels(1, height=2.0)
     assert plot_lines(ax, curves(), x="x", by="n") is ax
     first, second = ax.containers
     np.testing.assert_array_equal(first.lines[0].get_xydata(), [[1, 1], [10, 2]])
@@ -77,7 +77,7 @@ def test_lines_join_values_in_order_and_bars_span_their_intervals():
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_lines_are_set_apart_on_paper_and_stay_inside(scale):
-    (ax,) = chart_panels(1, height=2.0)
+    _, (ax,) = chart_panels(1, height=2.0)
     ax.set_xscale(scale)
     plot_lines(ax, curves(), x="x", by="n")
     ax.figure.canvas.draw()
@@ -92,7 +92,7 @@ def test_lines_are_set_apart_on_paper_and_stay_inside(scale):
 
 def test_a_name_has_one_style_whatever_else_a_panel_shows():
     names = {"a": "first", "b": "second"}
-    both, alone = chart_panels(2, height=2.0)
+    _, (both, alone) = chart_panels(2, height=2.0)
     plot_lines(both, curves(), x="x", by="n", names=names, muted=["a"])
     plot_lines(alone, curves().query("n == 'b'"), x="x", by="n", names=names)
     left, right = both.containers[1].lines[0], alone.containers[0].lines[0]

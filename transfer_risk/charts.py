@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
@@ -33,8 +34,8 @@ def chart_panels(
     width: float = 7.0,
     widths: Sequence[float] | None = None,
     share_y: bool = False,
-) -> list[Axes]:
-    """Empty panels of one new figure in reading order, with plain frames; the figure is `.figure` of each.
+) -> tuple[Figure, list[Axes]]:
+    """A new figure with empty panels, which have plain frames, and these in reading order.
 
     Args:
         columns: Panels beside each other.
@@ -53,7 +54,7 @@ def chart_panels(
             axis.get_offset_text().set_fontsize(SIZE)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_linewidth(0.6)
-    return list(axes.flat)
+    return figure, list(axes.flat)
 
 
 def label_axes(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> Axes:
