@@ -2,11 +2,12 @@
 
 Regimes are cohort x iterations, and few-shot numbers of slices. Beside the recipes stand vanilla, a vanilla matched in time
 (30 more iterations, about what a probe head costs), a vanilla with three times the learning rate, class weighting and
-cross-entropy with Dice; all with the same frozen encoder and data order, argmax. Writes results/recipes.csv and
-results/recipes_summary.csv. A killed run goes on.
+cross-entropy with Dice; all with the same frozen encoder and data order, argmax. Writes results/recipes.csv, and paired
+differences to vanilla in results/recipes_summary.csv, to the vanilla matched in time in results/recipes_matched_summary.csv.
+A killed run goes on.
 
 The recipes were settled elsewhere: no pair and no seed of this study was used for that. With `--t1` all subjects are
-deformations of another brain, a second anatomy, on fewer pairs; the results are recipes_second.csv and its summary then.
+deformations of another brain, a second anatomy, on fewer pairs; the results are recipes_second*.csv then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
 }
 """Those that are trained for long too."""
+LONGER = "vanilla, longer"
+REFERENCES = {"": "vanilla", "_matched": LONGER}
+"""What the recipes are compared with, by the end of the summary's name."""
 FEW = 50
 EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 3)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
@@ -39,9 +43,12 @@ def main() -> None:
     table = with_longer(pd.concat(parts, ignore_index=True))
     name = "recipes_second" if options.t1 else "recipes"
     table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.2f")
-    summary = summary_of(table)
-    summary.to_csv(options.out / f"{name}_summary.csv", index=False, float_format="%.4g")
-    print(summary.to_string(index=False, float_format="{:.2f}".format))
+    for end, reference in REFERENCES.items():
+        summary = summary_of(table, reference)
+        path = options.out / f"{name}{end}_summary.csv"
+        summary.to_csv(path, index=False, float_format="%.4g")
+        print(f"against {reference}:")
+        print(summary.to_string(index=False, float_format="{:.2f}".format))
 
 
 def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
@@ -64,10 +71,10 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 
 def with_longer(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with their regime; vanilla of 30 iterations later stands beside as `vanilla, longer`."""
+    """The rows with their regime; vanilla of 30 iterations later stands beside as `LONGER`."""
     regular = tr.regular(table)
     later = table.drop(regular.index)
-    later = later.assign(recipe="vanilla, longer", iterations=later["iterations"] - tr.PROBE_STEPS)
+    later = later.assign(recipe=LONGER, iterations=later["iterations"] - tr.PROBE_STEPS)
     made = pd.concat([regular, later], ignore_index=True)
     words = made["anatomy"] + ", " + made["iterations"].astype(str) + " iterations"
     few = made["slices"].gt(0)
@@ -77,13 +84,13 @@ def with_longer(table: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
-def summary_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences to vanilla in each regime; and over all pairs, of each the mean over its regimes."""
+def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
+    """Paired differences to a recipe in each regime; and over all pairs, of each the mean over its regimes."""
     run = ["regime", "anatomy", "source", "target", "seed"]
-    vanilla = table[table["recipe"] == "vanilla"].set_index(run)["dice"]
-    own = vanilla.reindex(pd.MultiIndex.from_frame(table[run])).to_numpy()
+    plain = table[table["recipe"] == reference].set_index(run)["dice"]
+    own = plain.reindex(pd.MultiIndex.from_frame(table[run])).to_numpy()
     gains = table.assign(regime="all", dice=table["dice"] - own)
-    compared = {"method": "recipe", "value": "dice", "reference": "vanilla"}
+    compared = {"method": "recipe", "value": "dice", "reference": reference}
     beside = ["recall", "precision"]
     pair = ["source", "target"]
     regimes = tr.paired_summary(table, ["regime"], pair=pair, beside=beside, **compared)
