@@ -56,6 +56,11 @@ def test_a_head_with_skull_is_refused(tmp_path):
         template_from_t1(path)
 
 
+def test_a_spacing_out_of_range_is_refused_before_the_file_is_read():
+    with pytest.raises(ValueError, match=r"spacing must lie in \(0, 10\] mm; got 11"):
+        template_from_t1("no such file", spacing=11)
+
+
 def test_missing_scikit_learn_says_what_to_install(shells, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.mixture", None)
     with pytest.raises(ValueError, match=r"scikit-learn; run pip install"):

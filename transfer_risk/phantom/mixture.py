@@ -5,7 +5,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from transfer_risk.phantom.template import FilePath, Template, on_grid, read_canonical
+from transfer_risk.phantom.template import (
+    FilePath,
+    Template,
+    check_spacing,
+    on_grid,
+    read_canonical,
+)
 
 FITTED = 50_000
 """Voxels that the mixture is fitted to, at most."""
@@ -27,6 +33,7 @@ def template_from_t1(t1: FilePath, *, spacing: float = 2.0) -> Template:
     Raises:
         ValueError: if spacing is out of range, or the image is not 3D or has its skull or no background.
     """
+    check_spacing(spacing)
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError:

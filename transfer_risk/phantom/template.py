@@ -90,7 +90,11 @@ def load_template(
 
     Returns:
         The template in RAS orientation, with a margin of 16 mm around the brain.
+
+    Raises:
+        ValueError: if spacing is out of range, or the files do not fit together.
     """
+    check_spacing(spacing)
     given = [path for path in (t1, gm, wm) if path is not None]
     if len(given) in (1, 2):
         raise ValueError(f"t1, gm and wm must be passed together; got {len(given)} of 3")
@@ -108,6 +112,12 @@ def _packaged_files() -> list[FilePath]:
     return [
         folder / f"mni_icbm152_{m}_tal_nlin_sym_09a_converted.nii.gz" for m in ("t1", "gm", "wm")
     ]
+
+
+def check_spacing(spacing: float) -> None:
+    """Raise ValueError unless a template can have this voxel size."""
+    if not 0 < spacing <= 10:
+        raise ValueError(f"spacing must lie in (0, 10] mm; got {spacing}")
 
 
 def read_canonical(paths: list[FilePath]) -> list[Any]:
@@ -128,8 +138,6 @@ def read_canonical(paths: list[FilePath]) -> list[Any]:
 
 def on_grid(images: list[Any], *, spacing: float) -> Template:
     """Template from the images of T1, GM and WM on one grid, resampled to `spacing` mm and cropped to the brain."""
-    if not 0 < spacing <= 10:
-        raise ValueError(f"spacing must lie in (0, 10] mm; got {spacing}")
     t1, gm, wm = (np.asarray(image.dataobj, dtype=np.float32) for image in images)
     scale = max(1.0, float(gm.max()), float(wm.max()))
     zooms = np.asarray(images[0].header.get_zooms()[:3], dtype=np.float64)
