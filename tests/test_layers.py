@@ -18,7 +18,7 @@ LEVELS = [  # modules of one level never import each other
     {"volumes", "networks", "encoders", "views", "windows"},
     {"layouts", "adapters"},
     {"prediction"},
-    {"evaluation"},
+    {"evaluation", "examinations"},
     {"passes"},
     {"scoring", "mapping", "samples", "decisions", "subsets", "loadreport"},
     {"runs", "auditing", "objectives", "heads", "features", "collecting", "harm"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from transfer_risk.outputs import activated
 from transfer_risk.tasks import Case, Source
-from transfer_risk.volumes import Prepared, Volume, prepared, read_images, write
+from transfer_risk.volumes import Prepared, Volume, prepared, read_images
 from transfer_risk.windows import blended
 
 Array = NDArray[Any]
@@ -205,8 +204,9 @@ def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array,
         given != source.channels and not source.missing_channels
     ):
         raise ValueError(
-            f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)}; "
-            "stand in for the last ones with --missing-channels zero or repeat"
+            f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)} "
+            f"({', '.join(map(str, images))}); name those of one examination <case>_0000.nii.gz and so on, or stand in "
+            "for the last ones with --missing-channels zero or repeat"
         )
     volume = [in_order(source, read_images(tuple(str(p) for p in images)), given)]
     affine = volume[0].affine
@@ -214,43 +214,6 @@ def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array,
     values = [0] + [source.labels.get(name, k) for k, name in enumerate(source.classes) if k]
     raw = np.asarray(values, dtype=np.int16)[decide(source, probabilities)]
     return raw, probabilities, affine
-
-
-def write_predictions(
-    source: Source, images: Sequence[str | Path], out: str | Path, *, probabilities: bool = False
-) -> tuple[list[Path], list[str]]:
-    """Predict each examination; the label maps written, and a sentence for each that failed.
-
-    Args:
-        source: The model.
-        images: One file per examination, or nnU-Net style `<case>_0000.nii.gz` for several channels.
-        out: Folder for `<case>.nii.gz`.
-        probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
-    """
-    paths, failed = [], []
-    for name, files in _examinations(images, len(source.channels)).items():
-        try:
-            raw, theta, affine = predict(source, files)
-            paths.append(Path(out) / f"{name}.nii.gz")
-            write(
-                paths[-1], raw, affine, note=f"transfer-risk {source.name} {source.decision.kind}"
-            )
-            if probabilities:
-                volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))
-                write(Path(out) / f"{name}_probabilities.nii.gz", volume, affine)
-        except ValueError as error:
-            failed.append(str(error))
-    return paths, failed
-
-
-def _examinations(images: Sequence[str | Path], channels: int) -> dict[str, list[Path]]:
-    """Files by examination: `<case>_0000` and so on together where the source has several channels."""
-    number = re.compile(r"_\d{4}$" if channels > 1 else r"_0000$")
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(Path(p) for p in images):
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
-        groups.setdefault(number.sub("", name), []).append(path)
-    return groups
 
 
 def _channels_last(images: Tensor) -> Tensor:

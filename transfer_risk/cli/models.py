@@ -21,7 +21,7 @@ def predict_command(
     source: str, image: tuple[str, ...], out: str, probabilities: bool, reading: Reading
 ) -> None:
     """Segment each IMAGE with SOURCE: label maps in the image's own geometry."""
-    from transfer_risk.prediction import write_predictions
+    from transfer_risk.examinations import write_predictions
 
     model = reading.one(source)
     paths, failed = write_predictions(model, image, out, probabilities=probabilities)

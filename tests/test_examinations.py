@@ -1,0 +1,93 @@
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import transfer_risk as tr
+from transfer_risk.examinations import examinations, write_predictions
+
+
+class Brighter(nn.Module):
+    """Class 1 where the second channel (or the only one) is brighter than the first (or than 0)."""
+
+    def forward(self, images):
+        first = images[:, :1] if images.shape[1] > 1 else torch.zeros_like(images)
+        return torch.cat([first, images[:, -1:]], 1)
+
+
+def source(*channels, **options):
+    preprocessing = tr.Preprocessing(normalise="none")
+    classes = ("background", "bright")
+    return tr.Source("b", Brighter(), classes, channels, preprocessing=preprocessing, **options)
+
+
+def save(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.full((4, 4, 2), value, np.float32), np.eye(4)), path)
+    return path
+
+
+def content(path):
+    return set(np.unique(np.asarray(nib.load(path).dataobj)))
+
+
+@pytest.mark.parametrize(
+    ("files", "channels", "expected"),
+    [
+        (["c_0000.nii.gz", "c_0001.nii.gz"], 2, {"c": [0, 1]}),
+        (["c_0001.nii", "c_0000.nii.gz"], 2, {"c": [0, 1]}),
+        (["c_0000.nii.gz"], 1, {"c": [0]}),
+        (["c_0001.nii.gz"], 1, {"c_0001": [0]}),
+        (["scan_2019.nii.gz", "scan_2020.nii.gz"], 2, {"scan_2019": [0], "scan_2020": [0]}),
+        (["c_0001.nii.gz"], 2, {"c": [1]}),
+        (["c.nii.gz", "c_0002.nii.gz"], 2, {"c": [0], "c_0002": [0]}),
+        (["a/c_0000.nii.gz", "a/c_0000.nii.gz"], 2, {"c": [0]}),
+    ],
+)
+def test_only_the_numbers_of_the_sources_channels_join_files(files, channels, expected):
+    made = examinations(files, channels)
+    assert {name: sorted(found) for name, found in made.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "channels"),
+    [
+        (("a/t1.nii.gz", "b/t1.nii.gz"), 1),
+        (("a/t1.nii.gz", "b/t1.nii.gz"), 2),
+        (("a/c_0000.nii.gz", "b/c_0001.nii.gz"), 2),
+        (("c_0000.nii", "c_0000.nii.gz"), 2),
+        (("c.nii.gz", "c_0000.nii.gz"), 1),
+    ],
+)
+def test_files_that_would_become_one_map_are_refused(files, channels):
+    words = f"{files[0]} and {files[1]} would both become"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        examinations(files, channels)
+
+
+def test_channels_are_taken_by_number_not_by_place(tmp_path):
+    dark, bright = save(tmp_path / "x_0000.nii.gz", 1), save(tmp_path / "x_0001.nii.gz", 2)
+    paths, failed = write_predictions(source("T1", "T2"), [bright, dark], tmp_path / "out")
+    assert [p.name for p in paths] == ["x.nii.gz"] and not failed
+    assert content(paths[0]) == {1}
+
+
+def test_a_missing_first_channel_is_named_and_the_others_are_done(tmp_path):
+    alone = save(tmp_path / "a_0001.nii.gz", 2)
+    whole = [save(tmp_path / f"b_000{k}.nii.gz", 2 - k) for k in (0, 1)]
+    model = source("T1", "T2", missing_channels="zero")
+    paths, failed = write_predictions(model, [alone, *whole], tmp_path / "out")
+    assert [p.name for p in paths] == ["b.nii.gz"] and content(paths[0]) == {0}
+    (words,) = failed
+    assert f"{alone}: is channel 1 (T2); there is no file 0000 for channel 0 (T1)" in words
+
+
+def test_too_few_channels_name_the_files(tmp_path):
+    path = save(tmp_path / "t1.nii.gz", 1)
+    paths, (words,) = write_predictions(source("T1", "T2"), [path], Path(tmp_path / "out"))
+    assert not paths and f"got 1 ({path}); name those of one examination" in words
+    assert not (tmp_path / "out").exists()

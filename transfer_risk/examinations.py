@@ -1,0 +1,88 @@
+"""Label maps of new images, examination by examination."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from transfer_risk.prediction import predict
+from transfer_risk.tasks import Source
+from transfer_risk.volumes import write
+
+NUMBERED = re.compile(r"(.+)_(\d{4})")
+
+
+def write_predictions(
+    source: Source, images: Sequence[str | Path], out: str | Path, *, probabilities: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Predict each examination; the label maps written, and a sentence for each that failed.
+
+    Args:
+        source: The model.
+        images: One file per examination, or nnU-Net style `<case>_0000.nii.gz`, `<case>_0001.nii.gz` of one folder, which
+            count the source's channels.
+        out: Folder for `<case>.nii.gz`.
+        probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
+
+    Raises:
+        ValueError: before anything is written, if two examinations have one name, or two files are one channel.
+    """
+    paths, failed = [], []
+    for name, files in examinations(images, len(source.channels)).items():
+        try:
+            raw, theta, affine = predict(source, _in_order(source, files))
+            paths.append(Path(out) / f"{name}.nii.gz")
+            write(
+                paths[-1], raw, affine, note=f"transfer-risk {source.name} {source.decision.kind}"
+            )
+            if probabilities:
+                volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))
+                write(Path(out) / f"{name}_probabilities.nii.gz", volume, affine)
+        except ValueError as error:
+            failed.append(str(error))
+    return paths, failed
+
+
+def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[int, Path]]:
+    """Files by name of the examination and number of the channel.
+
+    `<case>_0000` to `<case>_{channels - 1}` of one folder are one examination; any other file is one of its own.
+
+    Raises:
+        ValueError: if examinations of two folders have one name, or two files are one channel.
+    """
+    found: dict[str, dict[int, Path]] = {}
+    for path in sorted({Path(p) for p in images}):
+        name, channel = _place(path, channels)
+        files = found.setdefault(name, {})
+        first = next(iter(files.values()), path)
+        if first.parent != path.parent or channel in files:
+            raise ValueError(
+                f"{first} and {path} would both become {name}.nii.gz; predict them into two folders (--out)"
+            )
+        files[channel] = path
+    return found
+
+
+def _place(path: Path, channels: int) -> tuple[str, int]:
+    """Name of the examination and number of the channel."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    numbered = NUMBERED.fullmatch(name)
+    if numbered and int(numbered[2]) < channels:
+        return numbered[1], int(numbered[2])
+    return name, 0
+
+
+def _in_order(source: Source, files: dict[int, Path]) -> list[Path]:
+    """The first channels' files; raise ValueError where one before the last is missing."""
+    for channel in range(max(files)):
+        if channel not in files:
+            last = files[max(files)]
+            raise ValueError(
+                f"{last}: is channel {max(files)} ({source.channels[max(files)]}); there is no file {channel:04d} for "
+                f"channel {channel} ({source.channels[channel]}) beside it among the images given"
+            )
+    return [files[channel] for channel in sorted(files)]
