@@ -85,11 +85,16 @@ def with_longer(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
-    """Paired differences to a recipe in each regime; and over all pairs, of each the mean over its regimes."""
+    """Paired differences to a recipe in each regime; and over all pairs, of each the mean over its regimes.
+
+    Over all only recipes are given that were in every regime: the others were not where gains are smallest.
+    """
     run = ["regime", "anatomy", "source", "target", "seed"]
     plain = table[table["recipe"] == reference].set_index(run)["dice"]
     own = plain.reindex(pd.MultiIndex.from_frame(table[run])).to_numpy()
+    regimes_of = table.groupby("recipe")["regime"].transform("nunique")
     gains = table.assign(regime="all", dice=table["dice"] - own)
+    gains = gains[regimes_of == table["regime"].nunique()]
     compared = {"method": "recipe", "value": "dice", "reference": reference}
     beside = ["recall", "precision"]
     pair = ["source", "target"]

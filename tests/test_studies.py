@@ -50,6 +50,32 @@ def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
     assert pd.read_csv(path)["x"].tolist() == [4, 4]
 
 
+def more(job):
+    """As `square`, with one column more."""
+    return [row | {"new": 1.0} for row in square(job)]
+
+
+def test_rows_of_another_version_are_not_mixed_in(tmp_path):
+    path = tmp_path / "rows.csv"
+    tr.run_study(jobs_of(tmp_path, [1]), square, path)
+    before = path.read_bytes()
+    for processes in (1, 2):
+        jobs = jobs_of(tmp_path, range(1, 40))
+        with pytest.raises(
+            ValueError, match=r"rows\.csv: holds rows .* new ones have .*, new; move"
+        ):
+            tr.run_study(jobs, more, path, processes=processes)
+        assert path.read_bytes() == before
+    assert len((tmp_path / "calls").read_text().split()) < 30  # the rest is not waited for
+
+
+def test_names_stay_names_and_no_job_is_no_row(tmp_path):
+    jobs = [{"x": 2, "name": name, "calls": str(tmp_path / "calls")} for name in ("None", "NA")]
+    table = tr.run_study(jobs, square, tmp_path / "rows.csv")
+    assert table["name"].tolist() == ["None", "None", "NA", "NA"]
+    assert tr.run_study([], square, tmp_path / "none.csv").empty
+
+
 def slow(job):
     """Says which process it is in, and takes its time."""
     Path(job["pid"]).write_text(str(os.getpid()))

@@ -14,7 +14,7 @@ from torch import nn
 
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
-from transfer_risk.tasks import Source
+from transfer_risk.tasks import Source, evaluating
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""
@@ -111,13 +111,10 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
         if isinstance(module, LAYERS)
     ]
     shape = source.preprocessing.size or (size,) * source.spatial_dims
-    was = network.training
-    network.eval()
     try:
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             replace(source, network=network).logits(torch.zeros(1, len(source.channels), *shape))
     finally:
-        network.train(was)
         for hook in hooks:
             hook.remove()
     if not order:

@@ -19,7 +19,7 @@ from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
 from transfer_risk.tables import dice
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.tasks import Case, Source, Task, evaluating
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +82,10 @@ def probe_scores(
     values = np.full((2, len(cases)), np.nan)
     classes = len(task.classes)
     for own, other in ((0, 1), (1, 0)):
-        pixels = pixels_of(source, samples[own], layer, rng)
-        weight, bias = fitted(pixels, classes, torch.ones(classes))
-        measured = _measured(source, samples[other], layer, weight, bias)
+        with evaluating(source.network):
+            pixels = pixels_of(source, samples[own], layer, rng)
+            weight, bias = fitted(pixels, classes, torch.ones(classes))
+            measured = _measured(source, samples[other], layer, weight, bias)
         ids = [cases[k].id for k in halves[other]]
         for id_, pair in zip(samples[other].ids, measured.T, strict=True):
             values[:, halves[other][ids.index(id_)]] = pair
@@ -98,7 +99,6 @@ def _measured(
     count, classes = len(samples.ids), len(bias)
     overlap, predicted, labelled = (np.zeros((count, classes)) for _ in range(3))
     likelihood = np.zeros(count)
-    source.network.eval()
     for places in np.array_split(np.arange(len(samples)), -(-len(samples) // BATCH)):
         batch = samples.batch(places)
         with torch.no_grad(), inputs_of(layer) as seen:

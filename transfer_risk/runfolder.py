@@ -22,6 +22,7 @@ from transfer_risk.files import write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import Stage
 from transfer_risk.tasks import Source, Task, read_toml
+from transfer_risk.volumes import file_and_channel
 
 LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 METRICS = ("case", "class", "stage", "dice", "hd95", "recall", "precision")
@@ -192,7 +193,7 @@ def _hashes(source: Source, task: Task) -> dict[str, str]:
     found = {"task": Path(task.path)}
     for case in task.cases:
         for number, image in enumerate(case.images):
-            found[f"{case.id}/image {number}"] = Path(image.partition("#")[0])
+            found[f"{case.id}/image {number}"] = Path(file_and_channel(image)[0])
         if case.label:
             found[f"{case.id}/label"] = Path(case.label)
     return _source_hashes(source) | {name: _digest(path) for name, path in found.items()}

@@ -19,13 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.layouts import load_task
 from transfer_risk.tasks import Case, Task, read_toml
+from transfer_risk.volumes import load
 
 Stage = Literal["before", "after"]
 
@@ -87,12 +87,11 @@ class Run:
 
     def _load(self, stage: Stage, case: Case, what: str) -> NDArray[Any]:
         path = self.path / "maps" / stage / f"{case.id}_{what}.nii.gz"
-        try:
-            return np.asarray(nib.load(path).dataobj)
-        except FileNotFoundError:
+        if not path.is_file():
             raise ValueError(
                 f"{path}: no such file; the run is incomplete, start it again with --resume"
-            ) from None
+            )
+        return load(str(path))[0]
 
 
 def load_run(path: str | Path) -> Run:

@@ -80,7 +80,7 @@ def score(
     classes, shared = task.classes, _shared_classes(source, task)
     joints, hard, plain = _first_pass(predictions, len(classes), shared)
     if not joints:
-        raise ValueError(next(iter(predictions.failed.values())))
+        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     total = reduce(add, joints)
     second = _second_pass(predictions, total, joints)
     tables = Tables(

@@ -9,9 +9,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -46,8 +46,11 @@ def run_study(
         progress: Called with a line for each job that ends.
 
     Raises:
+        ValueError: if a job gives other columns than the rows that the CSV holds, which another version wrote.
         RuntimeError: naming the first job that failed; the others' rows are kept.
     """
+    import pandas as pd
+
     done = _read(Path(path))
     keys = [_key(job) for job in jobs]
     rows = {key: done[key] for key in keys if key in done}
@@ -59,27 +62,39 @@ def run_study(
     save()
     failed: list[str] = []
     start, left = time.monotonic(), len(pending)
-    for job, made in _outcomes(pending, work, processes):
-        if isinstance(made, BaseException):
+    with closing(_outcomes(pending, work, processes)) as outcomes:
+        for job, made in outcomes:
+            if isinstance(made, BaseException):
+                left -= 1
+                failed.append(f"{job}: {made}")
+                continue
+            rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
+            _refuse_mixture(path, rows.values())
+            save()
             left -= 1
-            failed.append(f"{job}: {made}")
-            continue
-        rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
-        save()
-        left -= 1
-        if progress:
-            minutes = (time.monotonic() - start) / 60 / (len(pending) - left) * left
-            progress(f"{len(rows)} of {len(jobs)}, {minutes:.0f} min left: {_words(job)}")
+            if progress:
+                minutes = (time.monotonic() - start) / 60 / (len(pending) - left) * left
+                progress(f"{len(rows)} of {len(jobs)}, {minutes:.0f} min left: {_words(job)}")
     if failed:
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
-    import pandas as pd
+    if not rows:
+        return pd.DataFrame()
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
-    return pd.read_csv(path)
+
+def _refuse_mixture(path: str | Path, blocks: Iterable[Sequence[Row]]) -> None:
+    """Raise ValueError unless the rows of all jobs have the same columns."""
+    kinds = list(dict.fromkeys(tuple(block[0]) for block in blocks if block))
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{path}: holds rows with the columns {', '.join(kinds[0])}, and new ones have {', '.join(kinds[1])}; move the "
+            "file away to do its jobs again"
+        )
 
 
 def _outcomes(
     jobs: Sequence[Mapping[str, Any]], work: Work, processes: int
-) -> Iterator[tuple[Mapping[str, Any], list[Row] | BaseException]]:
+) -> Generator[tuple[Mapping[str, Any], list[Row] | BaseException]]:
     """Each job with its rows, or with what went wrong, as they end; one process is this one."""
     if processes == 1:
         with _one_thread_here():
@@ -93,8 +108,11 @@ def _outcomes(
         futures: dict[Future[list[Row]], Mapping[str, Any]] = {
             pool.submit(work, job): job for job in jobs
         }
-        for future in as_completed(futures):
-            yield futures[future], future.exception() or future.result()
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.exception() or future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def paired_summary(

@@ -174,6 +174,15 @@ class Task:
             )
         object.__setattr__(self, "labels", labels)
         ids = {case.id for case in self.cases}
+        for what, names in (
+            ("classes", self.classes),
+            ("channels", self.channels),
+            ("ids of cases", tuple(case.id for case in self.cases)),
+        ):
+            if twice := sorted({n for n in names if names.count(n) > 1}):
+                raise ValueError(
+                    f"{what} must be unique; {', '.join(twice)} is there more than once"
+                )
         if unknown := sorted(set(self.test) - ids):
             raise ValueError(f"split.test names cases that do not exist: {', '.join(unknown)}")
         for case in self.cases:
@@ -289,7 +298,7 @@ class Source:
 
         from transfer_risk.outputs import check_meaning
 
-        with _evaluating(self.network), torch.no_grad():
+        with evaluating(self.network), torch.no_grad():
             outputs = self._raw(images)
         with self._named():
             check_meaning(outputs, self.activation)
@@ -383,7 +392,7 @@ def held_out(
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, the mode of each module as before outside."""
     training = [m for m in network.modules() if m.training]
     network.eval()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import torch
+from nibabel import orientations
 
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
@@ -23,6 +24,7 @@ from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
+from transfer_risk.volumes import load
 
 Tell = Callable[[str], None]
 
@@ -247,8 +249,10 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
 
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:
-    """The task's, with the slice axis and the orientation of the first case filled in."""
-    affine = nib.load(cases[0].images[0].partition("#")[0]).affine
-    codes = "".join(str(c) for c in nib.aff2axcodes(affine))
+    """The task's, with the orientation of the first case where it has none, and the axis that its slices have there."""
+    _, affine = load(cases[0].images[0])
     given = task.training
-    return replace(given, orientation=given.orientation or codes, axis=task.slices.axis)
+    codes = given.orientation or "".join(str(c) for c in nib.aff2axcodes(affine))
+    stored = orientations.io_orientation(affine)
+    places = orientations.ornt_transform(stored, orientations.axcodes2ornt(codes))
+    return replace(given, orientation=codes, axis=int(places[task.slices.axis, 0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,6 +328,12 @@ def _inverse(change: Array) -> Array:
     return inverse
 
 
+def file_and_channel(path: str) -> tuple[str, str]:
+    """Of `file#k` the file and k; of any other path itself and nothing."""
+    found = re.fullmatch(r"(.+)#(\d+)", path)
+    return (found[1], found[2]) if found else (path, "")
+
+
 def load(path: str) -> tuple[Array, Array]:
     """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped; `file#k` is channel k of a 4D image.
 
@@ -335,7 +342,7 @@ def load(path: str) -> tuple[Array, Array]:
     Raises:
         ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry.
     """
-    name, _, channel = path.partition("#")
+    name, channel = file_and_channel(path)
     try:
         file = nib.load(name)
         proxy = file.dataobj

@@ -10,6 +10,12 @@ from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
 from transfer_risk.layouts.dataset import Dataset
 from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out, read_toml
 
+KEYS = (
+    *("format", "name", "root", "layout", "channels", "classes", "ignore", "background", "region"),
+    *("labels", "slices", "split", "training"),
+)
+"""What a task file may have."""
+SPLIT = ("cases", "test")
 LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
 
 
@@ -24,13 +30,25 @@ def load_task(path: str | Path) -> Task:
     """
     table = read_toml(path)
     try:
+        _refuse_unknown(table)
         root = (Path(path).parent / table["root"]).resolve()
         dataset = read_dataset(root, table["layout"])
         return replace(_task(table, dataset, root), path=str(path))
-    except KeyError as error:
-        raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_unknown(table: dict[str, Any]) -> None:
+    """Raise TypeError where a key is unknown or missing: a misspelt one would do nothing, without a word."""
+    for name in ("name", "root", "layout"):
+        if name not in table:
+            raise TypeError(f"needs the key {name!r}")
+    split = table.get("split", {})
+    for keys, known, where in ((table, KEYS, "a task file"), (split, SPLIT, "[split]")):
+        if unknown := sorted(set(keys) - set(known)):
+            raise TypeError(
+                f"does not know {', '.join(unknown)}; {where} may have {', '.join(known)}"
+            )
 
 
 def read_dataset(root: Path, layout: str | None = None) -> Dataset:
@@ -63,9 +81,14 @@ def _task(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
             f"channels must be among {list(dataset.channels)} of {root}; got {missing}"
         )
     classes = tuple(table.get("classes", ("background", *dataset.labels)))
-    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()} or {
-        name: dataset.labels[name] for name in classes[1:]
-    }
+    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()}
+    if not labels:
+        if missing := [c for c in classes[1:] if c not in dataset.labels]:
+            raise ValueError(
+                f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
+                f"[labels]; got {missing}"
+            )
+        labels = {name: dataset.labels[name] for name in classes[1:]}
     ignore = tuple(table.get("ignore", dataset.ignore))
     taken = {v for values in labels.values() for v in values} | set(ignore)
     declared = {v for values in dataset.labels.values() for v in values}

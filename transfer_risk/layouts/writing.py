@@ -41,9 +41,10 @@ def write_tasks(
         note: Called with a sentence for each case that is left out.
 
     Raises:
-        ValueError: naming folder or file, if no layout fits, the folder is incomplete, or `partitions` is not its own.
+        ValueError: naming folder or file, if no layout fits, the folder is incomplete, `partitions` is not its own, a task
+            has too few groups for the fold, or two tasks have one name; nothing is written then.
     """
-    paths: list[Path] = []
+    texts: dict[Path, str] = {}
     for folder, found in _datasets(Path(root), layout):
         dataset = read_dataset(folder, found)
         choices, problems = _choices(dataset, folder, found, binary, partitions)
@@ -56,9 +57,18 @@ def write_tasks(
             for problem in problems:
                 note(f"left out: {problem}")
         for choice in choices:
-            paths.append(Path(out) / f"{choice.name}.toml")
-            write_text(paths[-1], _toml(_table(dataset, folder, found, choice, fold, Path(out))))
-    return paths
+            path = Path(out) / f"{choice.name}.toml"
+            if path in texts:
+                raise ValueError(
+                    f"{folder}: {path.name} would be written twice; rename a data folder"
+                )
+            try:
+                texts[path] = _toml(_table(dataset, folder, found, choice, fold, Path(out)))
+            except ValueError as error:
+                raise ValueError(f"{folder}, task {choice.name}: {error}") from None
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
 
 
 def _datasets(root: Path, layout: str | None) -> Iterator[tuple[Path, str]]:

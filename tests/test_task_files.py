@@ -1,0 +1,170 @@
+"""What a task file and its data folder may say, and what is refused because it would do nothing or mix cases up."""
+
+import re
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from blobs import make_source, write_blobs
+from click.testing import CliRunner
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+from transfer_risk.volumes import file_and_channel
+
+
+def run(*words):
+    return CliRunner().invoke(main, list(map(str, words)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[split]", "[splt]", "does not know splt; a task file may have format, name, root"),
+        ("test = [", "tests = [", "does not know tests; [split] may have cases, test"),
+        ('region = "all"', 'regions = "nonzero"', "does not know regions; a task file may have"),
+        ('name = "blobs"', "", "needs the key 'name'"),
+        ("axis = 2", "axes = 2", "axes"),
+    ],
+)
+def test_a_misspelt_or_missing_key_is_named(tmp_path, old, new, words):
+    path = write_blobs(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        tr.load_task(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_class_that_the_data_do_not_have_is_named(tmp_path):
+    path = write_blobs(tmp_path)
+    text = path.read_text().replace('"a",', '"b",')
+    path.write_text(re.sub(r"\[labels\]\n(?:a = .*?\]\n)", "", text, flags=re.S))
+    with pytest.raises(
+        ValueError, match=r"classes must be background and some of \['a'\].*\['b'\]"
+    ):
+        tr.load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cases": 2 * (tr.Case("x", ("x.nii",)),)}, "ids of cases must be unique; x is there"),
+        ({"classes": ("background", "a", "a")}, "classes must be unique; a is there"),
+        (
+            {"channels": ("T1", "T1"), "cases": (tr.Case("x", ("x.nii", "y.nii")),)},
+            "channels must be unique; T1 is there",
+        ),
+    ],
+)
+def test_names_are_unique(fields, words):
+    given = {"classes": ("background", "a"), "channels": ("T1",), "cases": ()} | fields
+    with pytest.raises(ValueError, match=words):
+        tr.Task(name="t", **given)
+
+
+def pairs(root, images, labels):
+    """A plain folder of these images and labels."""
+    rng = np.random.default_rng(0)
+    for folder, names in (("images", images), ("labels", labels)):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            data = rng.integers(0, 2, (4, 4, 2)).astype(np.uint8)
+            nib.save(nib.Nifti1Image(data, np.eye(4)), root / folder / f"{name}.nii.gz")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "channels"),
+    [
+        (["sub-01", "sub-01_ses-2"], ["sub-01"], ("image",)),
+        (["sub-01", "sub-01_ses-2"], ["sub-01", "sub-01_ses-2"], ("image",)),
+        (["a_t1", "a_t2", "a_b_t1", "a_b_t2"], ["a", "a_b"], ("t1", "t2")),
+        (["a_t1", "ab_t1"], ["a", "ab"], ("t1",)),
+    ],
+)
+def test_an_image_belongs_to_the_case_of_the_longest_name(tmp_path, images, labels, channels):
+    (path,) = tr.write_tasks(pairs(tmp_path / "data", images, labels), tmp_path / "tasks")
+    task = tr.load_task(path)
+    assert task.channels == channels and [c.id for c in task.cases] == sorted(labels)
+    for case in task.cases:
+        names = [case.id if c == "image" else f"{case.id}_{c}" for c in channels]
+        assert [p.rpartition("/")[2] for p in case.images] == [f"{n}.nii.gz" for n in names]
+
+
+def test_an_empty_label_file_is_named(tmp_path):
+    root = pairs(tmp_path / "data", ["a"], ["a"])
+    (root / "labels" / "a.nii.gz").write_bytes(b"")
+    said = run("tasks", root, "--out", tmp_path / "tasks")
+    assert said.exit_code == 1 and "a.nii.gz: cannot be read as an image" in said.stderr
+    assert not (tmp_path / "tasks").exists()
+
+
+def test_a_fold_that_does_not_fit_writes_nothing(tmp_path):
+    write_blobs(tmp_path / "many", cases=6)
+    write_blobs(tmp_path / "few", cases=3)
+    root = tmp_path / "both"
+    for number, name in enumerate(("many", "few")):
+        place = root / f"Dataset00{number}_{name}"
+        shutil.copytree(tmp_path / name / "data" / "Dataset001_Blobs", place)
+    said = run("tasks", root, "--out", tmp_path / "tasks", "--fold", "0/5")
+    assert said.exit_code == 1 and "task few: fold must be k/n with 0 <= k < n <= 3" in said.stderr
+    assert not (tmp_path / "tasks").exists()
+
+
+def test_two_folders_of_one_name_are_not_written_over_each_other(tmp_path):
+    write_blobs(tmp_path)
+    data = tmp_path / "data"
+    shutil.copytree(data / "Dataset001_Blobs", data / "Dataset002_Blobs")
+    with pytest.raises(ValueError, match=r"blobs\.toml would be written twice; rename"):
+        tr.write_tasks(data, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a.nii.gz#3", ("a.nii.gz", "3")),
+        ("a#1/b.nii.gz", ("a#1/b.nii.gz", "")),
+        ("a#1/b.nii.gz#0", ("a#1/b.nii.gz", "0")),
+        ("b.nii.gz", ("b.nii.gz", "")),
+    ],
+)
+def test_only_a_number_at_the_end_is_a_channel(path, expected):
+    assert file_and_channel(path) == expected
+
+
+@pytest.mark.parametrize("orientation", ["", "RAS", "LPI", "SRA"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_new_source_is_cut_along_the_slices_of_the_task(tmp_path, orientation, axis):
+    path = write_blobs(tmp_path, shape=(8, 8, 8))
+    for image in (tmp_path / "data").rglob("*.nii.gz"):
+        old = nib.load(image)
+        stored = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])  # PSR
+        nib.save(nib.Nifti1Image(np.asarray(old.dataobj), stored), image)
+    text = path.read_text().replace("axis = 2", f"axis = {axis}")
+    path.write_text(f'{text}orientation = "{orientation}"\n' if orientation else text)
+    source = tr.pretrain(tr.load_task(path), width=2, depth=2, iterations=1)
+    made = source.preprocessing
+    assert made.orientation == (orientation or "PSR")
+    same = {"L": "R", "P": "A", "I": "S"}
+    cut = made.orientation[made.axis]
+    assert same.get(cut, cut) == "ASR"[axis]
+
+
+def test_ranking_leaves_a_network_in_its_mode(tmp_path):
+    task, source = tr.load_task(write_blobs(tmp_path)), make_source()
+    source.network.train()
+    source.network.encoder.eval()
+    before = [m.training for m in source.network.modules()]
+    assert tr.rank_sources([source], task).by == "probe_dice"
+    assert [m.training for m in source.network.modules()] == before and any(before)
+    assert not all(before)
+
+
+def test_no_case_is_said(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path))
+    with pytest.raises(ValueError, match="no case was given"):
+        tr.score(make_source(), task, cases=[])
