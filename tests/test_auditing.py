@@ -15,7 +15,7 @@ import transfer_risk as tr
 from transfer_risk.auditing import MEASURES
 from transfer_risk.cli import main
 from transfer_risk.reports import audit_text
-from transfer_risk.scoretables import read_results, read_scores
+from transfer_risk.scoretables import read_reached, read_scores
 
 
 def rows(task, names="abcd", **columns):
@@ -328,9 +328,9 @@ def test_files_that_are_no_tables(files):
         read_scores([files / "u"])
     (files / "e.csv").write_text("")
     with pytest.raises(ValueError, match=r"e\.csv: is no readable CSV table"):
-        read_results(files / "e.csv")
+        read_reached(files / "e.csv")
     (files / "e.csv").write_text("task,source,dice\n")
     with pytest.raises(ValueError, match=r"e\.csv: must have rows below its header"):
-        read_results(files / "e.csv")
+        read_reached(files / "e.csv")
     with pytest.raises(ValueError, match=r"ranking\.csv: is no readable CSV table"):
         read_scores([files])

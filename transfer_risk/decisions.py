@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer_risk.passes import Predictions, Progress
-from transfer_risk.tables import dice
+from transfer_risk.tables import dice, mean_known
 from transfer_risk.tasks import Case, Decision, Source, Task
 
 STEPS = np.arange(-16, 17) / 4
@@ -76,7 +76,7 @@ def _scores(predictions: Predictions, offsets: NDArray[Any], k: int) -> NDArray[
     rows = [_case_scores(theta[0], labels[0], offsets, k) for _, theta, labels in predictions]
     if not rows:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
-    return _mean(np.stack(rows))
+    return mean_known(np.stack(rows))
 
 
 def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -> NDArray[Any]:
@@ -107,11 +107,4 @@ def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -
         dice(predicted[c, c], predicted[c].sum(0), np.full(len(STEPS), labelled[c]))
         for c in range(1, classes)
     ]
-    return _mean(np.stack(scores))
-
-
-def _mean(values: NDArray[Any]) -> NDArray[Any]:
-    """Mean over the first axis of what is known, as evaluation takes it; NaN where nothing is."""
-    known = ~np.isnan(values)
-    sums, empty = np.where(known, values, 0).sum(0), np.full(values.shape[1:], np.nan)
-    return np.asarray(np.divide(sums, known.sum(0), out=empty, where=known.any(0)))
+    return mean_known(np.stack(scores))

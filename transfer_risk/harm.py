@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,12 +148,10 @@ def _check(task: Task, student: Source, scratch: Source, cases: Sequence[Case]) 
                 f"{role} must have the classes of task {task.name}, {list(task.classes)}; {model.name} has "
                 f"{list(model.classes)}; train it on this task"
             )
-        same = model.trained.get("dataset") == Path(task.root).name
-        seen = {c.id for c in cases} & set(model.trained.get("cases", ())) if same else set()
-        if seen:
+        if seen := model.seen(task, [c.id for c in cases]):
             raise ValueError(
                 f"{role} must not have been trained on a measured case; {model.name} was on "
-                f"{', '.join(sorted(seen))}; measure test cases"
+                f"{', '.join(seen)}; measure test cases"
             )
     if origin := scratch.trained.get("source"):
         raise ValueError(

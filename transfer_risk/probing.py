@@ -18,7 +18,7 @@ from transfer_risk.prediction import BATCH
 from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
-from transfer_risk.tables import dice
+from transfer_risk.tables import dice, mean_known
 from transfer_risk.tasks import Case, Source, Task, evaluating
 
 
@@ -112,10 +112,5 @@ def _measured(
             overlap[case] += np.bincount(target[target == chosen], minlength=classes)
             predicted[case] += np.bincount(chosen, minlength=classes)
             labelled[case] += np.bincount(target, minlength=classes)
-    scores = dice(overlap, predicted, labelled)[:, 1:]
-    known = ~np.isnan(scores)
-    empty = np.full(count, np.nan)
-    means = np.divide(
-        np.where(known, scores, 0).sum(1), known.sum(1), out=empty, where=known.any(1)
-    )
+    means = mean_known(dice(overlap, predicted, labelled)[:, 1:].T)
     return np.stack([means, likelihood / np.maximum(labelled.sum(1), 1)])

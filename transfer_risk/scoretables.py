@@ -26,8 +26,8 @@ def read_scores(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     return [row for path in paths for row in _score_rows(Path(path))]
 
 
-def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file.
+def read_reached(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a table of the Dice that fine-tuning reached, a CSV file.
 
     Raises:
         ValueError: naming the file, if it is no CSV or has no row.
@@ -127,7 +127,7 @@ def _score_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix.lower() == ".json":
         document = _json(path)
         return [{"task": document["task"], **row} for row in document["ranking"]]
-    rows = read_results(path)
+    rows = read_reached(path)
     beside = path.with_suffix(".json")
     if "task" in rows[0]:
         return rows

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.prediction import channel_note, channel_order, decide
-from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
+from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Source, Task
 from transfer_risk.transferability import (
     RUN,
@@ -278,9 +277,9 @@ def _dice_values(
     eep = {k: _case_dice(overlaps, k) if many else unknown for k in foreground}
     argmax = {k: _case_dice(second.argmax, k) if many else unknown for k in foreground}
     result = {
-        "eep_dice": _mean_known(list(eep.values())),
-        "eep_dice_argmax": _mean_known(list(argmax.values())),
-        "dice": _mean_known([_case_dice(plain, k) for k in shared]) if shared else unknown,
+        "eep_dice": mean_known(np.stack(list(eep.values()))),
+        "eep_dice_argmax": mean_known(np.stack(list(argmax.values()))),
+        "dice": mean_known(np.stack([_case_dice(plain, k) for k in shared])) if shared else unknown,
     }
     return result | {f"eep_dice[{classes[k]}]": values for k, values in eep.items()}
 
@@ -288,13 +287,6 @@ def _dice_values(
 def _case_dice(overlaps: list[dict[int, tuple[int, int, int]]], k: int) -> NDArray[np.float64]:
     counts = np.array([case[k] for case in overlaps], dtype=np.float64)
     return dice(counts[:, 0], counts[:, 1], counts[:, 2])
-
-
-def _mean_known(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    stacked = np.stack(rows)
-    known = ~np.isnan(stacked)
-    sums, empty = np.where(known, stacked, 0).sum(0), np.full(stacked.shape[1], np.nan)
-    return np.asarray(np.divide(sums, known.sum(0), out=empty, where=known.any(0)))
 
 
 def _per_case(
@@ -318,9 +310,7 @@ def _per_case(
 
 def _warnings(source: Source, task: Task, cases: tuple[str, ...]) -> Iterator[str]:
     """What a reader of the scores should know."""
-    same = source.trained.get("dataset") == Path(task.root).name
-    seen = sorted(set(source.trained.get("cases", ())) & set(cases)) if same else []
-    if seen:
+    if seen := source.seen(task, cases):
         yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
     if note := channel_note(source, task.channels):
         yield note

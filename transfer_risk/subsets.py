@@ -26,7 +26,7 @@ def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, 
         )
     chosen = [cases[i] for i in order[: recipe.n_cases or len(cases)]]
     held = _held_groups(chosen, recipe)
-    training, validation = ([c for c in chosen if (_group(c) in held) == v] for v in (False, True))
+    training, validation = ([c for c in chosen if (c.unit in held) == v] for v in (False, True))
     if recipe.n_slices:
         training = _few_slices(training, task, recipe)
     ids = [c.id for c in cases]
@@ -40,21 +40,17 @@ def _held_groups(chosen: Sequence[Case], recipe: Recipe) -> set[str]:
     """Groups for validation: the last ones, until they hold the share of the cases."""
     wanted = round(recipe.validation * len(chosen))
     held: list[str] = []
-    for group in dict.fromkeys(_group(c) for c in reversed(chosen)):
-        if sum(_group(c) in held for c in chosen) >= wanted:
+    for group in dict.fromkeys(c.unit for c in reversed(chosen)):
+        if sum(c.unit in held for c in chosen) >= wanted:
             break
         held.append(group)
-    count = sum(_group(c) in held for c in chosen)
+    count = sum(c.unit in held for c in chosen)
     if recipe.validation and not 0 < count < len(chosen):
         raise ValueError(
             f"validation {recipe.validation:g} of {len(chosen)} training cases in whole groups is {count}; some must be "
             "left for both: choose another share"
         )
     return set(held)
-
-
-def _group(case: Case) -> str:
-    return case.group or case.id
 
 
 def training_slices(cases: Sequence[Case], task: Task) -> list[tuple[int, int]]:

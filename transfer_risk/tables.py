@@ -142,3 +142,10 @@ def best_threshold_bins(histograms: Floats) -> NDArray[np.int64]:
     above = others[..., ::-1].cumsum(-1)[..., ::-1]
     scores = dice(above[:, :, 1], above.sum(2), others[:, :, 1].sum(-1)[..., None])
     return np.asarray(np.nan_to_num(scores, nan=-1.0).argmax(-1))
+
+
+def mean_known(values: Floats) -> Floats:
+    """Mean over the first axis of what is known; NaN where nothing is."""
+    known = ~np.isnan(values)
+    sums, empty = np.where(known, values, 0).sum(0), np.full(values.shape[1:], np.nan)
+    return np.asarray(np.divide(sums, known.sum(0), out=empty, where=known.any(0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,11 @@ class Case:
     label: str | None = None
     group: str = ""
     slices: tuple[int, ...] | None = None
+
+    @property
+    def unit(self) -> str:
+        """What must not be divided by a split."""
+        return self.group or self.id
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,12 @@ class Source:
 
         return activate(self.outputs(images), self.activation)
 
+    def seen(self, task: Task, ids: Iterable[str]) -> list[str]:
+        """Those of a task's cases that the source says it was trained on, on the same data set."""
+        if self.trained.get("dataset") != Path(task.root).name:
+            return []
+        return sorted(set(ids) & set(self.trained.get("cases", ())))
+
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
 
@@ -374,7 +385,7 @@ def held_out(
 
     The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
     """
-    groups = sorted({c.group or c.id for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
+    groups = sorted({c.unit for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
     if fold is not None:
         number, folds = fold
         if not 0 <= number < folds <= len(groups):
@@ -382,12 +393,12 @@ def held_out(
                 f"fold must be k/n with 0 <= k < n <= {len(groups)} groups; got {number}/{folds}"
             )
         chosen = set(groups[number::folds])
-        return tuple(c.id for c in cases if (c.group or c.id) in chosen)
+        return tuple(c.id for c in cases if c.unit in chosen)
     test: list[str] = []
     for group in groups[:-1]:
         if len(test) >= max(2, round(0.3 * len(cases))):
             break
-        test += [c.id for c in cases if (c.group or c.id) == group]
+        test += [c.id for c in cases if c.unit == group]
     return tuple(c.id for c in cases if c.id in test)
 
 

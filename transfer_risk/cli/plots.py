@@ -33,7 +33,7 @@ ENDINGS = (".png", ".pdf", ".svg")
 @click.option("--case", "ids", multiple=True, help="Only this test case; may be repeated.")
 @click.option("--slice", "index", type=click.IntRange(min=0), help="The one with the most risk.")
 @click.option("--channel", help="Channel that is shown; the task's first.")
-@click.option("--by", help="Score of the ranking; leep.")
+@click.option("--by", help="Score of the ranking; probe_dice where all sources have it, else leep.")
 @click.option("--width", type=click.FloatRange(min=3), help="Inches; maps 7, others 3.4.")
 @source_options
 def plot_command(

@@ -28,9 +28,9 @@ def _sides(task: Task) -> Iterator[Finding]:
         yield Finding("warning", "split", "split.test", counts, "name test cases in split.test")
     groups: dict[str, set[str]] = defaultdict(set)
     for case in task.cases:
-        groups[case.group or case.id].add("test" if case.id in task.test else "train")
+        groups[case.unit].add("test" if case.id in task.test else "train")
     for group in [g for g, parts in groups.items() if len(parts) > 1]:
-        members = some([c.id for c in task.cases if (c.group or c.id) == group])
+        members = some([c.id for c in task.cases if c.unit == group])
         found = f"group {group} is in training and test ({members})"
         yield Finding("error", "split", "split.test", found, "move all of its cases to one side")
 
