@@ -14,8 +14,9 @@ from transfer_risk.cohorts import TASKS, pretrain_source, write_cohorts
 from transfer_risk.evaluation import evaluate
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
+from transfer_risk.programs import tell
 from transfer_risk.sizes import LESIONS, PREPARED, SIZES, Size
-from transfer_risk.studies import Row, run_study, tell
+from transfer_risk.studies import Row, run_study
 from transfer_risk.transfers import transfer
 
 if TYPE_CHECKING:

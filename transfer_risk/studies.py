@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -18,8 +16,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import write_text
-from transfer_risk.intervals import Estimate
-from transfer_risk.significance import holm, signed_rank_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,114 +109,6 @@ def _outcomes(
                 yield futures[future], future.exception() or future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def paired_summary(
-    table: pd.DataFrame,
-    groups: Sequence[str],
-    *,
-    method: str,
-    pair: Sequence[str],
-    value: str,
-    reference: str,
-    beside: Sequence[str] = (),
-) -> pd.DataFrame:
-    """By group and method: the mean value over pairs and the paired difference to a reference method, with tests.
-
-    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
-
-    Args:
-        table: One row per run.
-        groups: Columns that divide the table.
-        method: Column of what is compared.
-        pair: Columns that tell the units apart.
-        value: Column that is compared.
-        reference: Method that the others are compared with.
-        beside: Columns whose means are given too.
-
-    Returns:
-        Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p (t test) and
-        pairs; better (pairs with a positive difference), p_signed_rank (Wilcoxon) and p_holm (the same, corrected for the
-        methods of the group).
-    """
-    import pandas as pd
-
-    means = table.groupby([*groups, method, *pair], sort=False)[[value, *beside]].mean()
-    rows = []
-    for names, block in means.groupby(level=list(groups), sort=False):
-        wide = block[value].unstack(method)
-        others: list[Row] = []
-        for name in dict.fromkeys(block.index.get_level_values(method)):
-            difference = Estimate.mean((wide[name] - wide[reference]).to_numpy())
-            low, high = difference.interval()
-            row = dict(zip(groups, names, strict=True)) | {method: name}
-            row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
-            row |= {"difference": difference.value, "low": low, "high": high}
-            row |= {"p": difference.p_value, "pairs": difference.cases}
-            row |= {"better": int((wide[name] > wide[reference]).sum())}
-            own = signed_rank_p((wide[name] - wide[reference]).to_numpy())
-            rows.append(row | {"p_signed_rank": own, "p_holm": math.nan})
-            if name != reference:
-                others.append(rows[-1])
-        for row, p in zip(others, holm([r["p_signed_rank"] for r in others]), strict=True):
-            row["p_holm"] = p
-    return pd.DataFrame(rows)
-
-
-Arguments = Mapping[str, Mapping[str, Any]]
-"""Keywords of `argparse` by option."""
-
-
-def program_options(
-    description: str | None, arguments: Arguments | None = None, *, out: str = "results"
-) -> argparse.Namespace:
-    """The command line of a program: `size` (smoke, quick, else full), `out` and its own arguments.
-
-    Args:
-        description: The program's docstring.
-        arguments: Of the program alone.
-        out: Folder for what is written, beside the program, where `--out` is not given.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.set_defaults(size="full")
-    for size in ("smoke", "quick"):
-        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
-    beside = Path(sys.argv[0]).resolve().parent / out
-    parser.add_argument("--out", type=Path, default=beside, help="Folder for what is written.")
-    for name, keywords in (arguments or {}).items():
-        parser.add_argument(name, **keywords)
-    return parser.parse_args()
-
-
-STUDY: Arguments = {
-    "--processes": {"type": int, "default": 2, "help": "At once, of one thread each."},
-    "--work": {"type": Path, "help": "Folder for cohorts, sources and models; kept."},
-}
-
-
-def study_options(
-    description: str | None, arguments: Arguments | None = None
-) -> argparse.Namespace:
-    """As `program_options`, with `processes` and `work`; `out` is made."""
-    options = program_options(description, {**STUDY, **(arguments or {})})
-    if options.size == "smoke":
-        options.processes = 1
-    options.work = options.work or options.out / "work" / options.size
-    options.out.mkdir(parents=True, exist_ok=True)
-    return options
-
-
-def run_program(main: Callable[[], None]) -> None:
-    """Run a program; what is wrong with its input becomes one sentence on stderr and exit code 1."""
-    try:
-        main()
-    except (ValueError, RuntimeError) as error:
-        sys.exit(str(error))
-
-
-def tell(line: str) -> None:
-    """Progress to stderr."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

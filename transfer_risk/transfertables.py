@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from transfer_risk.studies import paired_summary
+from transfer_risk.intervals import Estimate
+from transfer_risk.significance import holm, signed_rank_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,3 +59,55 @@ def regular(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a study without vanilla's extra stops, which match others in time."""
     others = table.loc[table["recipe"] != "vanilla", "iterations"]
     return table[table["iterations"].isin(others)]
+
+
+def paired_summary(
+    table: pd.DataFrame,
+    groups: Sequence[str],
+    *,
+    method: str,
+    pair: Sequence[str],
+    value: str,
+    reference: str,
+    beside: Sequence[str] = (),
+) -> pd.DataFrame:
+    """By group and method: the mean value over pairs and the paired difference to a reference method, with tests.
+
+    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
+
+    Args:
+        table: One row per run.
+        groups: Columns that divide the table.
+        method: Column of what is compared.
+        pair: Columns that tell the units apart.
+        value: Column that is compared.
+        reference: Method that the others are compared with.
+        beside: Columns whose means are given too.
+
+    Returns:
+        Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p (t test) and
+        pairs; better (pairs with a positive difference), p_signed_rank (Wilcoxon) and p_holm (the same, corrected for the
+        methods of the group).
+    """
+    import pandas as pd
+
+    means = table.groupby([*groups, method, *pair], sort=False)[[value, *beside]].mean()
+    rows = []
+    for names, block in means.groupby(level=list(groups), sort=False):
+        wide = block[value].unstack(method)
+        others: list[dict[str, Any]] = []
+        for name in dict.fromkeys(block.index.get_level_values(method)):
+            difference = Estimate.mean((wide[name] - wide[reference]).to_numpy())
+            low, high = difference.interval()
+            row = dict(zip(groups, names, strict=True)) | {method: name}
+            row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
+            row |= {"difference": difference.value, "low": low, "high": high}
+            row |= {"p": difference.p_value, "pairs": difference.cases}
+            row |= {"better": int((wide[name] > wide[reference]).sum())}
+            own = signed_rank_p((wide[name] - wide[reference]).to_numpy())
+            rows.append(row | {"p_signed_rank": own, "p_holm": math.nan})
+            if name != reference:
+                others.append(rows[-1])
+        for row, p in zip(others, holm([r["p_signed_rank"] for r in others]), strict=True):
+            row["p_holm"] = p
+    return pd.DataFrame(rows)

@@ -1,0 +1,64 @@
+"""The command line that the programs of studies and figures share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Arguments = Mapping[str, Mapping[str, Any]]
+"""Keywords of `argparse` by option."""
+
+
+def program_options(
+    description: str | None, arguments: Arguments | None = None, *, out: str = "results"
+) -> argparse.Namespace:
+    """The command line of a program: `size` (smoke, quick, else full), `out` and its own arguments.
+
+    Args:
+        description: The program's docstring.
+        arguments: Of the program alone.
+        out: Folder for what is written, beside the program, where `--out` is not given.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.set_defaults(size="full")
+    for size in ("smoke", "quick"):
+        parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
+    beside = Path(sys.argv[0]).resolve().parent / out
+    parser.add_argument("--out", type=Path, default=beside, help="Folder for what is written.")
+    for name, keywords in (arguments or {}).items():
+        parser.add_argument(name, **keywords)
+    return parser.parse_args()
+
+
+STUDY: Arguments = {
+    "--processes": {"type": int, "default": 2, "help": "At once, of one thread each."},
+    "--work": {"type": Path, "help": "Folder for cohorts, sources and models; kept."},
+}
+
+
+def study_options(
+    description: str | None, arguments: Arguments | None = None
+) -> argparse.Namespace:
+    """As `program_options`, with `processes` and `work`; `out` is made."""
+    options = program_options(description, {**STUDY, **(arguments or {})})
+    if options.size == "smoke":
+        options.processes = 1
+    options.work = options.work or options.out / "work" / options.size
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def run_program(main: Callable[[], None]) -> None:
+    """Run a program; what is wrong with its input becomes one sentence on stderr and exit code 1."""
+    try:
+        main()
+    except (ValueError, RuntimeError) as error:
+        sys.exit(str(error))
+
+
+def tell(line: str) -> None:
+    """Progress to stderr."""
+    print(line, file=sys.stderr, flush=True)
