@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ from typing import Any
 from transfer_risk.auditing import MEASURES, Audit
 from transfer_risk.files import write_text
 from transfer_risk.ranking import Ranking
+from transfer_risk.textrows import aligned, csv_text, known
 
 
 def ranking_text(ranking: Ranking, format_: str) -> str:
     """The ranking as `table`, `csv` or `json`."""
     if format_ == "json":
         return json.dumps({"task": ranking.task, "ranking": ranking.rows()}, indent=2) + "\n"
-    return _csv(ranking.rows()) if format_ == "csv" else _table(ranking)
+    return csv_text(ranking.rows()) if format_ == "csv" else _table(ranking)
 
 
 def write_ranking(ranking: Ranking, out: str | Path) -> None:
@@ -29,9 +28,9 @@ def write_ranking(ranking: Ranking, out: str | Path) -> None:
         for s in ranking.scores
         for row in s.per_case
     ]
-    write_text(Path(out) / "ranking.csv", _csv(ranking.rows()))
+    write_text(Path(out) / "ranking.csv", csv_text(ranking.rows()))
     write_text(Path(out) / "ranking.json", ranking_text(ranking, "json"))
-    write_text(Path(out) / "per_case.csv", _csv(per_case))
+    write_text(Path(out) / "per_case.csv", csv_text(per_case))
 
 
 def read_ranking(path: str | Path) -> list[dict[str, Any]]:
@@ -57,23 +56,17 @@ def read_ranking(path: str | Path) -> list[dict[str, Any]]:
 def audit_text(audit: Audit, format_: str) -> str:
     """The means over targets as `table` or `csv`, or means and verdicts as `json`."""
     if format_ == "json":
-        verdicts = [_known(asdict(v)) for v in audit.verdicts]
+        verdicts = [known(asdict(v)) for v in audit.verdicts]
         document = {"means": _means(audit), "targets": verdicts, "notes": audit.notes}
         return json.dumps(document, indent=2) + "\n"
-    return _csv(_means(audit)) if format_ == "csv" else _audit_table(audit)
+    return csv_text(_means(audit)) if format_ == "csv" else _audit_table(audit)
 
 
 def write_audit(audit: Audit, out: str | Path) -> None:
     """Write audit.csv (means over targets), targets.csv (one row per score and target) and audit.json."""
     write_text(Path(out) / "audit.csv", audit_text(audit, "csv"))
-    write_text(Path(out) / "targets.csv", _csv([asdict(v) for v in audit.verdicts]))
+    write_text(Path(out) / "targets.csv", csv_text([asdict(v) for v in audit.verdicts]))
     write_text(Path(out) / "audit.json", audit_text(audit, "json"))
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    return str(pd.DataFrame(rows).to_csv(index=False))
 
 
 def _table(ranking: Ranking) -> str:
@@ -85,7 +78,7 @@ def _table(ranking: Ranking) -> str:
         *(["probe-Dice [95 %]"] if probed else []),
         *("difference to next [95 %]", "p"),
     )
-    lines = _aligned([header, *(_cells(row, probed) for row in rows)])
+    lines = aligned([header, *(_cells(row, probed) for row in rows)])
     floor = f"LEEP floor of an uninformative source {rows[0]['leep_floor']:.4f} nats"
     size = f"{rows[0]['cases']} cases, {rows[0]['pixels']:,} voxels"
     title = f"task {ranking.task}, by {ranking.by}; {size}; {floor}"
@@ -135,7 +128,7 @@ def _means(audit: Audit) -> list[dict[str, Any]]:
             low, high = estimate.interval()
             row |= {measure: estimate.value, f"{measure}_low": low, f"{measure}_high": high}
             row[f"{measure}_targets"] = estimate.cases
-        rows.append(_known(row))
+        rows.append(known(row))
     return rows
 
 
@@ -166,22 +159,10 @@ def _audit_table(audit: Audit) -> str:
         f"{len(sizes)} targets with {number} sources each; means over targets; regret: Dice points lost against the "
         "best source"
     )
-    return "\n".join([title, *_aligned([header, *cells]), ""])
+    return "\n".join([title, *aligned([header, *cells]), ""])
 
 
 def _partly(row: dict[str, Any]) -> str:
     """On how many targets the correlations are known, where those are not all."""
     known, total = row["kendall_targets"], row["regret_targets"]
     return f" (n = {known})" if 0 < known < total else ""
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    ]
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with None for what is unknown."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}

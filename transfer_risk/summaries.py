@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.runs import load_run
 from transfer_risk.tasks import read_toml
+from transfer_risk.textrows import aligned, csv_text, known
 
 UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
 DIGITS = {"hd95": 2, "components": 1, "component_size": 0, "distance": 2}
@@ -24,7 +24,7 @@ def comparison_text(comparison: Comparison, format_: str) -> str:
     if format_ == "json":
         return json.dumps(_document(comparison), indent=2) + "\n"
     if format_ == "csv":
-        return _csv([_change(c) for c in comparison.changes])
+        return csv_text([_change(c) for c in comparison.changes])
     return _table(comparison)
 
 
@@ -33,8 +33,8 @@ def write_comparison(comparison: Comparison, out: str | Path) -> None:
     write_text(Path(out) / "changes.csv", comparison_text(comparison, "csv"))
     if comparison.contrasts:
         rows = [_contrast(c) for c in comparison.contrasts]
-        write_text(Path(out) / "contrasts.csv", _csv(rows))
-    write_text(Path(out) / "per_case.csv", _csv(comparison.rows()))
+        write_text(Path(out) / "contrasts.csv", csv_text(rows))
+    write_text(Path(out) / "per_case.csv", csv_text(comparison.rows()))
     write_text(Path(out) / "comparison.json", comparison_text(comparison, "json"))
 
 
@@ -69,7 +69,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
         "changes": [_change(c) for c in comparison.changes],
         "contrasts": [_contrast(c) for c in comparison.contrasts],
         "verdicts": list(comparison.verdicts),
-        "per_case": [_known(row) for row in comparison.rows()],
+        "per_case": [known(row) for row in comparison.rows()],
     }
 
 
@@ -77,32 +77,16 @@ def _change(change: Change) -> dict[str, Any]:
     row: dict[str, Any] = {"run": change.run, "quantity": change.quantity}
     row |= {"unit": _of(UNITS, change.quantity, "") or None}
     for name in ("before", "after", "difference"):
-        row |= _columns(name, getattr(change, name))
-    return row | _known({"p": change.difference.p_value, "cases": change.difference.cases})
+        row |= known(getattr(change, name).columns(name))
+    return row | known({"p": change.difference.p_value, "cases": change.difference.cases})
 
 
 def _contrast(contrast: Contrast) -> dict[str, Any]:
     row: dict[str, Any] = {"first": contrast.first, "second": contrast.second}
-    row |= _columns("difference", contrast.difference)
+    row |= known(contrast.difference.columns("difference"))
     tests = {"p": contrast.difference.p_value, "p_signed_rank": contrast.p_signed_rank}
     tests |= {"p_holm": contrast.p_holm, "cases": contrast.difference.cases}
-    return row | _known(tests)
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, Any]:
-    low, high = estimate.interval()
-    return _known({name: estimate.value, f"{name}_low": low, f"{name}_high": high})
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with None for what is unknown."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    import pandas as pd
-
-    return str(pd.DataFrame(list(rows)).to_csv(index=False))
+    return row | known(tests)
 
 
 def _table(comparison: Comparison) -> str:
@@ -115,10 +99,11 @@ def _table(comparison: Comparison) -> str:
     header = ("run", "method", "quantity", "before", "after", "after - before [95 %]", "p", "cases")
     methods = {r.name: r.method + " (scratch)" * r.from_scratch for r in comparison.runs}
     rows = [_change_cells(c, methods[c.run]) for c in comparison.changes if _shown(c.quantity)]
-    blocks = [f"{title}\n{_aligned([header, *rows])}"]
+    blocks = ["\n".join([title, *aligned([header, *rows]), ""])]
     if comparison.contrasts:
         second = ("run", "against", "Dice points [95 %]", "p", "signed-rank p", "Holm p", "cases")
-        blocks.append(_aligned([second, *map(_contrast_cells, comparison.contrasts)]))
+        lines = aligned([second, *map(_contrast_cells, comparison.contrasts)])
+        blocks.append("\n".join([*lines, ""]))
     return "\n".join([*blocks, "\n".join(comparison.verdicts) + "\n"])
 
 
@@ -152,14 +137,6 @@ def _contrast_cells(contrast: Contrast) -> tuple[str, ...]:
         *(_number(p, 3) for p in tests),
         str(points.cases),
     )
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    ]
-    return "\n".join([*lines, ""])
 
 
 def _interval(estimate: Estimate, digits: int) -> str:

@@ -1,0 +1,27 @@
+"""Rows as text: lines whose columns are aligned, CSV, and what JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells whose columns are as wide as their longest cell, two spaces between."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows with a header, as a CSV file holds them."""
+    import pandas as pd
+
+    return str(pd.DataFrame(list(rows)).to_csv(index=False))
+
+
+def known(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for what is unknown."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
