@@ -15,6 +15,7 @@ LEVELS = [  # modules of one level never import each other
     {"riskmap"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},
+    {"sources"},
     {"volumes", "networks", "encoders", "views", "windows"},
     {"layouts", "adapters"},
     {"prediction"},

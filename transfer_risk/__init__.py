@@ -29,7 +29,7 @@ _HOMES = {
     "Slices": "tasks",
     "Preprocessing": "tasks",
     "Decision": "tasks",
-    "Source": "tasks",
+    "Source": "sources",
     "UNet": "networks",
     "load_task": "layouts",
     "write_tasks": "layouts",

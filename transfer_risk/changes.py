@@ -16,7 +16,8 @@ from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.passes import Predictions
 from transfer_risk.riskmap import Span
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 
 
 def map_changes(

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from transfer_risk.passes import read_for
 from transfer_risk.prediction import BATCH, pad_to, predict_images, prepare
 from transfer_risk.samples import Samples
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
 
 Progress = Callable[[str], None]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer_risk.passes import Predictions, Progress
+from transfer_risk.sources import Source
 from transfer_risk.tables import dice, mean_known
-from transfer_risk.tasks import Case, Decision, Source, Task
+from transfer_risk.tasks import Case, Decision, Task
 
 STEPS = np.arange(-16, 17) / 4
 """Offsets that are tried: -4 to 4 in steps of 0.25."""

@@ -19,8 +19,9 @@ from transfer_risk.recipes import Recipe
 from transfer_risk.reports import ranking_text, write_ranking
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import load_run
+from transfer_risk.sources import Source
 from transfer_risk.summaries import comparison_text, write_comparison
-from transfer_risk.tasks import Source, Task
+from transfer_risk.tasks import Task
 from transfer_risk.training import pretrain
 from transfer_risk.volumes import read
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.prediction import channel_order, decide, in_order, predict_case
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
 
 

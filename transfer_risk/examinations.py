@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.prediction import predict
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 from transfer_risk.volumes import write
 
 NUMBERED = re.compile(r"(.+)_(\d{4})")

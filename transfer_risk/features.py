@@ -14,7 +14,7 @@ from transfer_risk.outputs import class_logits
 from transfer_risk.prediction import BATCH
 from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 
 @dataclass(frozen=True, eq=False)

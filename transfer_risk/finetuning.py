@@ -21,7 +21,8 @@ from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runs import Stage
-from transfer_risk.tasks import Case, Source, Task, read_toml
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task, read_toml
 from transfer_risk.training import Start, begin, finish
 from transfer_risk.volumes import read, write
 

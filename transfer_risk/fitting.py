@@ -18,7 +18,7 @@ from transfer_risk.heads import training_mode
 from transfer_risk.objectives import DIVIDED, Objective
 from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 Progress = Callable[[int, float], None]
 FAINT = 1e-3

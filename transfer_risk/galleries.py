@@ -18,7 +18,8 @@ from transfer_risk.prediction import decide, in_order, predict_case
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.runstats import common_span, stages
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
 
 MOST = 3  # cases that are shown where none is named

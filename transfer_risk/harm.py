@@ -18,7 +18,8 @@ from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary
 from transfer_risk.outcomes import GAINED, LOST, WRONG, Outcomes
 from transfer_risk.passes import Predictions
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume
 
 BANDS = 8

@@ -14,7 +14,7 @@ from torch import nn
 
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
-from transfer_risk.tasks import Source, evaluating
+from transfer_risk.sources import Source, evaluating
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from torch import Tensor
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.prediction import channel_order
 from transfer_risk.riskmap import RiskMap, Span
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
 from transfer_risk.volumes import read, read_images, write
 

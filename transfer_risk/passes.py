@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from transfer_risk.prediction import give_back_memory, in_order, predict_case, predict_volume
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
 
 CACHE = 2**30

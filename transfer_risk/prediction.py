@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from transfer_risk.outputs import activated
-from transfer_risk.tasks import Case, Source
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Case
 from transfer_risk.volumes import Prepared, Volume, prepared, read_images
 from transfer_risk.windows import blended
 

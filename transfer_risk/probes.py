@@ -20,7 +20,7 @@ from transfer_risk.heads import head_name
 from transfer_risk.objectives import Objective
 from transfer_risk.prediction import BATCH
 from transfer_risk.samples import Samples
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 RECALIBRATED, FITTED, PIXELS = 192, 96, 60_000  # slices, slices, pixels
 STEPS, DECAY = 30, 1e-3  # of LBFGS; L2 on standardised features

@@ -18,8 +18,9 @@ from transfer_risk.prediction import BATCH
 from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
+from transfer_risk.sources import Source, evaluating
 from transfer_risk.tables import dice, mean_known
-from transfer_risk.tasks import Case, Source, Task, evaluating
+from transfer_risk.tasks import Case, Task
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Progress
 from transfer_risk.probing import probed
 from transfer_risk.scoring import Score, score
-from transfer_risk.tasks import Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Task
 
 SCORES = (
     *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),

@@ -18,8 +18,9 @@ from torch import Tensor
 from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.prediction import channel_note, channel_order, decide
+from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates, mean_known
-from transfer_risk.tasks import Case, Source, Task
+from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import (
     RUN,
     Joint,

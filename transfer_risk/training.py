@@ -22,8 +22,9 @@ from transfer_risk.prediction import channel_order
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples
+from transfer_risk.sources import Source
 from transfer_risk.subsets import few_shot
-from transfer_risk.tasks import Case, Decision, Preprocessing, Source, Task
+from transfer_risk.tasks import Case, Decision, Preprocessing, Task
 from transfer_risk.volumes import load
 
 Tell = Callable[[str], None]

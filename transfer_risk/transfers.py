@@ -18,8 +18,9 @@ from transfer_risk.files import write_text
 from transfer_risk.fitting import fit
 from transfer_risk.intervals import Estimate
 from transfer_risk.recipes import Recipe
+from transfer_risk.sources import Source
 from transfer_risk.studies import Row
-from transfer_risk.tasks import Source, Task
+from transfer_risk.tasks import Task
 from transfer_risk.training import begin
 
 RECIPES: dict[str, dict[str, Any]] = {

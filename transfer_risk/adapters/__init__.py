@@ -21,7 +21,7 @@ from transfer_risk.adapters import (
 )
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.native import save_source
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 __all__ = ["load_source", "save_source"]
 

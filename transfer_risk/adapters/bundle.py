@@ -14,7 +14,7 @@ from transfer_risk.adapters.monai import network_class, spatial_dims
 from transfer_risk.adapters.references import expressions, resolved
 from transfer_risk.adapters.transforms import activation, preprocessing
 from transfer_risk.adapters.weights import load_weights
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 WEIGHTS = ("model.safetensors", "model.pt")

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from transfer_risk.tasks import Decision, Preprocessing, Source, read_toml
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Decision, Preprocessing, read_toml
 
 KEYS = (
     *("format", "name", "licence", "spatial_dims", "channels", "classes", "activation", "encoder", "labels"),

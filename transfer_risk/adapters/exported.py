@@ -15,7 +15,7 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.inspection import kind_of, script_dangers
 from transfer_risk.adapters.programs import export_dangers
 from transfer_risk.adapters.weights import unpickled
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".jit", ".torchscript", ".ckpt", ".bin")
 

@@ -12,7 +12,7 @@ from torch import nn
 from transfer_risk.adapters.description import Description, folder_of
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.networks import with_outputs
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 
 def matches(path: Path, description: Description) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.factory import arguments, built, fit_head, weights_file
 from transfer_risk.adapters.weights import load_weights
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 HOME = "monai.networks.nets"
 

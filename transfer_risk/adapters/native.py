@@ -16,7 +16,7 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import write_text, written
 from transfer_risk.networks import UNet
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 
 def matches(path: Path, description: Description) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.maps import Map, find_maps
 from transfer_risk.adapters.nnunet.plans import labels_of
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 
 Array = NDArray[Any]
 TOLERANCE = 0.02  # how far probabilities may be from summing to 1, for half precision and rounding

@@ -15,7 +15,8 @@ from transfer_risk.doctor.examination import examine
 from transfer_risk.doctor.finding import SEVERITIES, Finding, from_error
 from transfer_risk.doctor.fit import check_source
 from transfer_risk.layouts import load_task
-from transfer_risk.tasks import Source, Task
+from transfer_risk.sources import Source
+from transfer_risk.tasks import Task
 
 __all__ = ["Finding", "diagnose", "findings_text"]
 

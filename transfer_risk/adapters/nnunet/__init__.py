@@ -30,7 +30,7 @@ from transfer_risk.adapters.nnunet.plans import (
 )
 from transfer_risk.adapters.nnunet.preprocessing import prepared
 from transfer_risk.adapters.weights import load_weights, put_weights
-from transfer_risk.tasks import Source
+from transfer_risk.sources import Source
 from transfer_risk.volumes import Prepared, Volume
 
 OPTIONS = ("target", "folds", "checkpoint", "mirror")

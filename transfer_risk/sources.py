@@ -1,0 +1,164 @@
+"""A pretrained segmentation model: its network, its classes and channels, and what it expects of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transfer_risk.tasks import Decision, Preprocessing, Task, one_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from transfer_risk.volumes import Prepared, Volume
+
+MISSING = ("", "zero", "repeat")
+ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A pretrained segmentation model and what it expects.
+
+    Args:
+        name: Short name.
+        network: Maps images (B, C, *S) to logits or probabilities (B, Z, *S).
+        classes: Source class names, background first.
+        channels: Channel names that the network wants, in order.
+        labels: Raw value that each foreground class is written as; empty: 1, 2, ... in order.
+        activation: What turns outputs into probabilities: `softmax`, `sigmoid` (one channel, or overwriting ones),
+            `regions` (nested, outermost first) or `none`.
+        spatial_dims: 2 or 3.
+        preprocessing: What the network was trained with.
+        encoder: Regular expression on parameter names: the part that fine-tuning freezes. Empty:
+            `encoders.encoder_pattern` looks it up.
+        decision: How probabilities become labels.
+        licence: SPDX name, or empty.
+        trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
+        architecture: The `[network]` table from which the network can be built again; empty: it cannot be saved.
+        prepare: From an examination (channels in the source's order) to what the network sees, for model families with
+            a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
+        stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
+            maps; its network is never called.
+        path: Folder or file that it was read from; empty if it was built in Python.
+        missing_channels: What stands for channels that a task lacks: `zero`, or `repeat` (the first one that it has); empty:
+            that is an error.
+        notes: What a reader should know of how it was loaded, in sentences.
+    """
+
+    name: str
+    network: nn.Module
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    activation: str = "softmax"
+    spatial_dims: int = 2
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    encoder: str = ""
+    decision: Decision = field(default_factory=Decision)
+    licence: str = ""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Volume], Prepared] | None = None
+    stored: Callable[[str], NDArray[Any]] | None = None
+    path: str = ""
+    missing_channels: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the words."""
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("spatial_dims", self.spatial_dims, (2, 3))
+        one_of("missing_channels", self.missing_channels, MISSING)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
+
+        Raises:
+            ValueError: as `outputs`.
+        """
+        from transfer_risk.outputs import activate
+
+        return activate(self.outputs(images), self.activation)
+
+    def seen(self, task: Task, ids: Iterable[str]) -> list[str]:
+        """Those of a task's cases that the source says it was trained on, on the same data set."""
+        if self.trained.get("dataset") != Path(task.root).name:
+            return []
+        return sorted(set(ids) & set(self.trained.get("cases", ())))
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
+
+        Raises:
+            ValueError: naming the source, if channels or dimensions are not its own, or its network returns NaN, another
+                number of classes, no segmentation at all, or probabilities where logits are declared (and vice versa).
+        """
+        import torch
+
+        from transfer_risk.outputs import check_meaning
+
+        with evaluating(self.network), torch.no_grad():
+            outputs = self._raw(images)
+        with self._named():
+            check_meaning(outputs, self.activation)
+        return outputs
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, Z, *S) whose softmax is the probabilities, with gradients and in the network's current mode.
+
+        Raises:
+            ValueError: naming the source, if channels, dimensions or classes are not its own.
+        """
+        from transfer_risk.outputs import class_logits
+
+        return class_logits(self._raw(images), self.activation)
+
+    def _raw(self, images: Tensor) -> Tensor:
+        """Raw outputs at the images' resolution, float32."""
+        from transfer_risk.outputs import head, num_channels
+
+        if images.ndim != self.spatial_dims + 2 or images.shape[1] != len(self.channels):
+            raise ValueError(
+                f"source {self.name} wants images (B, {len(self.channels)}, *S) with {self.spatial_dims} spatial "
+                f"dimensions for channels {list(self.channels)}; got {tuple(images.shape)}"
+            )
+        try:
+            outputs = self.network(images)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ValueError(
+                f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); set "
+                "preprocessing.size to a size that it can take"
+            ) from error
+        with self._named():
+            found = head(
+                outputs, images.shape[2:], num_channels(self.activation, len(self.classes))
+            )
+        return found.float()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the source's name and what it declares before an error."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(
+                f"source {self.name} ({len(self.classes)} classes, activation {self.activation}): its network {error}"
+            ) from None
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the mode of each module as before outside."""
+    training = [m for m in network.modules() if m.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
