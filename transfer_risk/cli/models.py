@@ -20,7 +20,10 @@ from transfer_risk.cli.shared import TASK, Reading, bar, fail, source_options
 def predict_command(
     source: str, image: tuple[str, ...], out: str, probabilities: bool, reading: Reading
 ) -> None:
-    """Segment each IMAGE with SOURCE: label maps in the image's own geometry."""
+    """Segment each IMAGE with SOURCE: label maps in the image's own geometry.
+
+    The channels of one examination are files <case>_0000.nii.gz, <case>_0001.nii.gz and so on of one folder.
+    """
     from transfer_risk.examinations import write_predictions
 
     model = reading.one(source)
