@@ -532,3 +532,69 @@ def test_names_that_partly_agree_are_no_positions(task):
         ValueError, match=r"wants the channels \['T2', 'FLAIR'\]; the task has \['T1', 'T2'\]"
     ):
         tr.score(source, tr.load_task(task))
+
+
+@pytest.fixture
+def native(tmp_path):
+    """A folder of this package's own U-Net, whose name has a dot."""
+    network = tr.UNet(1, 2, width=2, depth=2)
+    source = tr.Source(
+        "own",
+        network,
+        ("background", "gm"),
+        ("T1",),
+        architecture={"target": "unet", "width": 2, "depth": 2},
+    )
+    return Path(tr.save_source(source, tmp_path / "gm-1.5mm"))
+
+
+def test_a_folder_whose_name_has_a_dot_is_a_source(native):
+    assert tr.load_source(native).classes == ("background", "gm")
+    assert tr.load_source(native / "source.toml").classes == ("background", "gm")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            'preprocessing = "zscore"',
+            r"preprocessing must be a table, \[preprocessing\]; got 'zscore'",
+        ),
+        ('decision = "argmax"', r"decision must be a table"),
+        ('labels = ["gm"]', r"labels must be a table"),
+        (
+            "[labels]\ngm = [2]",
+            r"labels.gm must be one whole number, which predict writes; got \[2\]",
+        ),
+        ("[labels]\nGM = 5", r"labels must name classes of \['background', 'gm'\]; got 'GM'"),
+        ('[decision]\nkind = "tuned"\noffsets = [0.5]', r"decision.offsets must be one for each"),
+    ],
+)
+def test_what_a_description_says_wrongly_is_named(native, table, words):
+    path = native / "source.toml"
+    text = path.read_text()
+    name = table.partition("]")[0].strip("[") if table.startswith("[") else table.partition(" ")[0]
+    blocks = [b for b in text.split("\n\n") if not b.startswith(f"[{name}]")]
+    given = [table, *blocks] if not table.startswith("[") else [*blocks, table]
+    path.write_text("\n\n".join(given) + "\n")
+    with pytest.raises(ValueError, match=rf"source\.toml: {words}"):
+        tr.load_source(native)
+
+
+def test_a_trusted_network_whose_class_is_gone_is_said(tmp_path, monkeypatch):
+    module = tmp_path / "gone.py"
+    module.write_text("from torch import nn\nclass Net(nn.Conv2d): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import gone
+
+    torch.save(gone.Net(1, 2, 1), tmp_path / "whole.pt")
+    (tmp_path / "whole.source.toml").write_text(
+        'format = 1\nchannels = ["T1"]\nclasses = ["background", "gm"]\n'
+    )
+    module.unlink()
+    monkeypatch.delitem(sys.modules, "gone")
+    for attempt in range(2):
+        if attempt:
+            monkeypatch.setitem(sys.modules, "gone", type(sys)("gone"))
+        with pytest.raises(ValueError, match=r"whole\.pt: .*cannot be imported here.*PYTHONPATH"):
+            tr.load_source(tmp_path / "whole.pt", trust=True)

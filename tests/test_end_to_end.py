@@ -3,7 +3,9 @@
 import errno
 import json
 import math
+import re
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -198,6 +200,31 @@ def test_score_map_predict_and_pretrain_on_the_command_line(folder):
     trained = run("pretrain", task, "--out", folder / "new", *small)
     assert trained.exit_code == 0 and "Dice" in trained.stdout, trained.output
     assert tr.load_source(folder / "new").classes == ("background", "a", "b")
+    weights = (folder / "new" / "model.safetensors").read_bytes()
+    again = run("pretrain", task, "--out", folder / "new", *small)
+    assert again.exit_code == 1 and "new: holds a source; choose another --out" in again.stderr
+    assert (folder / "new" / "model.safetensors").read_bytes() == weights
+    assert run("pretrain", task, "--out", folder / "x", *small, "--seed", -1).exit_code == 2
+
+
+def test_pretraining_without_test_cases_measures_nothing(folder):
+    path = folder / "tasks" / "blobs.toml"
+    text = re.sub(r"(?m)^test = \[[^]]*\]", "test = []", path.read_text())
+    whole = path.with_name("whole.toml")
+    whole.write_text(text)
+    small = ("--iterations", 1, "--width", 2, "--depth", 2)
+    made = run("pretrain", whole, "--out", folder / "whole", *small)
+    assert made.exit_code == 0 and "not measured, as the task has no test case" in made.stdout
+    assert tr.load_source(folder / "whole").name == "blobs"
+
+
+def test_pretraining_reads_the_test_cases_first(folder):
+    path = folder / "tasks" / "blobs.toml"
+    damaged = tr.load_task(path).split("test")[0].label
+    Path(damaged).write_bytes(b"")
+    made = run("pretrain", path, "--out", folder / "late", "--iterations", 10**6)
+    assert made.exit_code == 1 and f"{damaged}: cannot be read" in made.stderr
+    assert not (folder / "late").exists()
 
 
 def test_every_command_has_help_and_is_in_the_readme():
@@ -465,3 +492,26 @@ def test_slices_that_a_case_leaves_out_never_count(folder):
     for every in (False, True):
         labels = read(few, task, every_slice=every).labels
         assert np.flatnonzero((labels >= 0).any((0, 1))).tolist() == [1, 4]
+
+
+def test_hd95_of_one_slice_is_that_of_an_image():
+    from monai.metrics import compute_hausdorff_distance
+
+    from transfer_risk.evaluation import measures
+
+    label = np.zeros((140, 140), np.int16)
+    label[20:120, 20:120] = 1
+    far = label.copy()
+    far[130:138, 130:138] = 1
+    spacing = (1.5, 0.5)
+    pair = [torch.from_numpy(m)[None, None].float() for m in (far, label)]
+    expected = float(
+        compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+    )
+    assert expected > 5
+    for axis in range(3):
+        at = [np.expand_dims(m, axis) for m in (far, label)]
+        zooms = np.insert(np.array(spacing), axis, 7.0)
+        volume = Volume(at[0][None].astype(np.float32), np.diag([*zooms, 1.0]), at[1])
+        (found,) = measures("c", ("background", "a"), volume, at[0])
+        assert found.hd95 == pytest.approx(expected)

@@ -91,3 +91,16 @@ def test_too_few_channels_name_the_files(tmp_path):
     paths, (words,) = write_predictions(source("T1", "T2"), [path], Path(tmp_path / "out"))
     assert not paths and f"got 1 ({path}); name those of one examination" in words
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_an_image_is_never_written_over(tmp_path, probabilities):
+    path = save(tmp_path / ("x_probabilities.nii.gz" if probabilities else "x.nii.gz"), 1)
+    other = save(tmp_path / "here" / "x.nii.gz", 1)
+    before = path.read_bytes()
+    folder = tmp_path / "here" / ".."
+    with pytest.raises(ValueError, match=r"is one of the images; choose another folder"):
+        write_predictions(
+            source("T1"), [path, other][: 1 + probabilities], folder, probabilities=probabilities
+        )
+    assert path.read_bytes() == before and len(list(tmp_path.rglob("*.nii.gz"))) == 2

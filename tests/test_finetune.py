@@ -550,3 +550,25 @@ def test_a_torchscript_source_is_tuned_and_saved(folder):
     assert frozen
     with pytest.raises(ValueError, match="shows no layers; the head cannot be adapted"):
         tr.finetune(source, task, tr.Recipe(head="new"))
+
+
+def test_runs_of_other_labels_are_not_compared(tmp_path):
+    path = write_blobs(tmp_path, classes=("a", "b"))
+    source = tr.save_source(make_source(("background", "a", "b")), tmp_path / "source")
+    recipe = tr.Recipe(method="vanilla", iterations=1)
+    for name in ("one", "two"):
+        task = tr.load_task(path)
+        tr.finetune(tr.load_source(source), task, recipe, out=tmp_path / name)
+    runs = [tr.load_run(tmp_path / name) for name in ("one", "two")]
+    tr.compare(runs)
+    label = task.split("test")[0].label
+    image = nib.load(label)
+    changed = np.asarray(image.dataobj).copy()
+    changed[0] = 1 - np.minimum(changed[0], 1)
+    nib.save(nib.Nifti1Image(changed, image.affine), label)
+    tr.finetune(tr.load_source(source), task, recipe, out=tmp_path / "three")
+    with pytest.raises(ValueError, match=r"same labels; \w+/label of .*three is another than that"):
+        tr.compare([runs[0], tr.load_run(tmp_path / "three")])
+    path.write_text(path.read_text().replace("b = [", "b = [7, "))
+    with pytest.raises(ValueError, match=r"blobs\.toml: has been changed since .*one was made"):
+        tr.compare([tr.load_run(tmp_path / "one")])

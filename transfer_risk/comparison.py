@@ -169,3 +169,9 @@ def _check(runs: Sequence[Run]) -> None:
                 f"runs must have the same test cases; only one of {first.path} and {run.path} has "
                 f"{', '.join(sorted(ids[0] ^ ids[1]))}; fine-tune again on one task file"
             )
+        for name in ("task", *(f"{case.id}/label" for case in run.cases)):
+            if run.inputs.get(name) != first.inputs.get(name):
+                raise ValueError(
+                    f"runs must be measured on one task file and the same labels; {name} of {run.path} is another than "
+                    f"that of {first.path}; fine-tune again"
+                )

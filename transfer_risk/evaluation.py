@@ -114,10 +114,21 @@ def measures(
         )
 
 
+def check_cases(task: Task, cases: Sequence[Case]) -> None:
+    """Raise ValueError, before anything is trained, where a case cannot be read."""
+    for case in cases:
+        read(case, task, every_slice=True)
+
+
 def _hd95(a: NDArray[Any], b: NDArray[Any], spacing: tuple[float, ...]) -> float:
+    """In the units of spacing; a volume of one slice is an image, in which the surface is the outline."""
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
+    if 1 in a.shape:
+        flat = a.shape.index(1)
+        a, b = a.squeeze(flat), b.squeeze(flat)
+        spacing = spacing[:flat] + spacing[flat + 1 :]
     pair = [torch.from_numpy(np.ascontiguousarray(m))[None, None].float() for m in (a, b)]
     with warnings.catch_warnings():  # MONAI 1.6 warns of an argument that it passes to itself
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)

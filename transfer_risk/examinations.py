@@ -28,19 +28,21 @@ def write_predictions(
         probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
 
     Raises:
-        ValueError: before anything is written, if two examinations have one name, or two files are one channel.
+        ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
+            would be written over.
     """
     paths, failed = [], []
-    for name, files in examinations(images, len(source.channels)).items():
+    found = examinations(images, len(source.channels))
+    _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
+    for name, files in found.items():
+        own = _outputs(out, name, probabilities)
         try:
             raw, theta, affine = predict(source, _in_order(source, files))
-            paths.append(Path(out) / f"{name}.nii.gz")
-            write(
-                paths[-1], raw, affine, note=f"transfer-risk {source.name} {source.decision.kind}"
-            )
+            write(own[0], raw, affine, note=f"transfer-risk {source.name} {source.decision.kind}")
+            paths.append(own[0])
             if probabilities:
                 volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))
-                write(Path(out) / f"{name}_probabilities.nii.gz", volume, affine)
+                write(own[1], volume, affine)
         except ValueError as error:
             failed.append(str(error))
     return paths, failed
@@ -65,6 +67,19 @@ def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[
             )
         files[channel] = path
     return found
+
+
+def _outputs(out: str | Path, name: str, probabilities: bool) -> list[Path]:
+    ends = ("", "_probabilities") if probabilities else ("",)
+    return [Path(out) / f"{name}{end}.nii.gz" for end in ends]
+
+
+def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
+    """Raise ValueError if an output is one of the images."""
+    given = {Path(p).resolve() for p in images}
+    for path in outputs:
+        if path.resolve() in given:
+            raise ValueError(f"{path}: is one of the images; choose another folder (--out)")
 
 
 def _place(path: Path, channels: int) -> tuple[str, int]:

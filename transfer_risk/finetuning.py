@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.adapters import load_source, save_source
-from transfer_risk.evaluation import Measure, measures, segmented
+from transfer_risk.evaluation import Measure, check_cases, measures, segmented
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
 from transfer_risk.loadreport import LoadReport
@@ -24,7 +24,7 @@ from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task, read_toml
 from transfer_risk.training import Start, begin, finish
-from transfer_risk.volumes import read, write
+from transfer_risk.volumes import write
 
 
 def finetune(
@@ -71,7 +71,7 @@ def finetune(
     if folder.finished:
         return _finished(folder.path / "model", source)
     clock = [time.time()]
-    _check_tests(task)
+    check_cases(task, task.split("test"))
     start = begin(source, task, options, check=_check_saving, tell=tell)
     folder.begin()
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
@@ -119,12 +119,6 @@ def _trained(
     if folder:
         folder.write_log(start.state.log)
     return finish(start, task, recipe, tell=tell)
-
-
-def _check_tests(task: Task) -> None:
-    """Raise ValueError, before anything is trained, where a test case cannot be read."""
-    for case in task.split("test"):
-        read(case, task, every_slice=True)
 
 
 def _check_saving(student: Source) -> None:

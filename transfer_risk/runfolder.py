@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import write_text, written
+from transfer_risk.files import digest, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
@@ -197,7 +197,7 @@ def _hashes(source: Source, task: Task) -> dict[str, str]:
             found[f"{case.id}/image {number}"] = Path(file_and_channel(image)[0])
         if case.label:
             found[f"{case.id}/label"] = Path(case.label)
-    return _source_hashes(source) | {name: _digest(path) for name, path in found.items()}
+    return _source_hashes(source) | {name: digest(path) for name, path in found.items()}
 
 
 def _source_hashes(source: Source) -> dict[str, str]:
@@ -213,10 +213,3 @@ def _source_hashes(source: Source) -> dict[str, str]:
         "source/weights": weights.hexdigest(),
         "source/description": described.hexdigest(),
     }
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
+from transfer_risk.files import digest
 from transfer_risk.layouts import load_task
 from transfer_risk.tasks import Case, Task, read_toml
 from transfer_risk.volumes import load
@@ -63,8 +64,24 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The target, from its task file."""
-        return load_task(self.path / self.config["task"])
+        """The target, from its task file.
+
+        Raises:
+            ValueError: naming the file, if it is no longer what the run was measured with.
+        """
+        path = self.path / self.config["task"]
+        task = load_task(path)
+        if self.inputs and digest(path) != self.inputs.get("task"):
+            raise ValueError(
+                f"{path}: has been changed since {self.path} was made, whose measures are of the old one; restore it, or "
+                "fine-tune again"
+            )
+        return task
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """SHA-256 of everything that went in, by name, as far as the manifest has it."""
+        return dict(self.manifest.get("inputs", {}))
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,19 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the words."""
+        """Check the words, and that labels and offsets are those of the classes."""
+        for name, value in self.labels.items():
+            if name not in self.classes:
+                raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise ValueError(
+                    f"labels.{name} must be one whole number, which predict writes; got {value!r}"
+                )
+        if self.decision.offsets and len(self.decision.offsets) != len(self.classes):
+            raise ValueError(
+                f"decision.offsets must be one for each of the classes {list(self.classes)}; got "
+                f"{list(self.decision.offsets)}"
+            )
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("spatial_dims", self.spatial_dims, (2, 3))
         one_of("missing_channels", self.missing_channels, MISSING)

@@ -93,6 +93,11 @@ class Description:
         Raises:
             ValueError: naming the file, if something is missing or wrong.
         """
+        for key in ("labels", "preprocessing", "decision", "trained"):
+            if not isinstance(self.table.get(key, {}), Mapping):
+                raise ValueError(
+                    f"{self.file}: {key} must be a table, [{key}]; got {self.table[key]!r}"
+                )
         table = {**found, **self.table}
         table["preprocessing"] = {
             **found.get("preprocessing", {}),

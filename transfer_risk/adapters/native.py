@@ -21,7 +21,7 @@ from transfer_risk.sources import Source
 
 def matches(path: Path, description: Description) -> bool:
     """Whether the description says that it is this package's U-Net."""
-    return description.target == "unet" and path.suffix in ("", ".toml")
+    return description.target == "unet" and (path.is_dir() or path.suffix in ("", ".toml"))
 
 
 def read_source(path: Path, description: Description, trust: bool) -> Source:

@@ -119,6 +119,11 @@ def unpickled(path: Path, *, trust: bool = False, admitted: Mapping[str, Any] | 
             f"{path}: is a pickle that would import {', '.join(found[:6])}, which can run code, so it was not loaded; save "
             "its state_dict() with safetensors.torch.save_file, or load it with --trust if you trust whoever made it"
         ) from None
+    except (AttributeError, ImportError) as error:
+        raise ValueError(
+            f"{path}: is a whole pickled network whose class cannot be imported here ({error}); put its module on "
+            "PYTHONPATH, or save its state_dict() and name the class as target in [network] of a source.toml"
+        ) from None
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

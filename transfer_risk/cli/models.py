@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -44,19 +45,25 @@ def predict_command(
 @click.option("--lr", default=1e-3, show_default=True, type=click.FloatRange(min=0, min_open=True))
 @click.option("--width", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option("--depth", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--licence", default="", help="SPDX name to record.")
 def pretrain_command(task: str, out: str, **options: Any) -> None:
-    """Train a 2D U-Net on TASK from scratch: a new source."""
+    """Train a 2D U-Net on TASK from scratch: a new source, measured on the test cases."""
     from transfer_risk.adapters import save_source
-    from transfer_risk.evaluation import evaluate, mean_dice
+    from transfer_risk.evaluation import check_cases, evaluate, mean_dice
     from transfer_risk.layouts import load_task
     from transfer_risk.training import pretrain
 
     target = load_task(task)
+    if Path(out, "source.toml").exists():
+        raise ValueError(f"{out}: holds a source; choose another --out")
+    check_cases(target, [c for c in target.cases if c.id in target.test])
     with bar(options["iterations"]) as progress:
         source = pretrain(target, progress=progress, **options)
     save_source(source, out)
+    if not target.test:
+        click.echo(f"{out}: not measured, as the task has no test case")
+        return
     dice = mean_dice(evaluate(source, target, distances=False))
     low, high = dice.interval()
     click.echo(f"{out}: Dice {dice.value:.3f} [{low:.3f}, {high:.3f}] on {dice.cases} test cases")
