@@ -494,6 +494,7 @@ def test_slices_that_a_case_leaves_out_never_count(folder):
         assert np.flatnonzero((labels >= 0).any((0, 1))).tolist() == [1, 4]
 
 
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 def test_hd95_of_one_slice_is_that_of_an_image():
     from monai.metrics import compute_hausdorff_distance
 

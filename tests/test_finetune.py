@@ -420,7 +420,7 @@ def test_a_changed_input_is_named(folder, change):
     [
         (("--n-cases", 99), "n_cases must be at most the 3 training cases"),
         (("--n-slices", 999), "n_slices must be at most the 15 training slices"),
-        (("--validation", 0.1), "some must be left for both"),
+        (("--validation", 0.1, "--decision", "tuned"), "some must be left for both"),
         (("--freeze", "nothing"), "matches no parameter"),
         (("--freeze", "."), "matches every parameter"),
         (("--device", "nowhere"), "device must be one that torch has here"),
@@ -443,6 +443,22 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
         (("--clip", 100), "clip a percentile in [0, 100)"),
         (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
         (("--method", "magic"), "is not one of 'vanilla'"),
+        (
+            ("--method", "adaptive-risk", "--min-foreground", 0.05),
+            "--min-foreground has no effect with --method adaptive-risk; it is for risk-map, class-mean,",
+        ),
+        (
+            ("--method", "trs-map", "--divisor", "pixels"),
+            "--divisor has no effect with --method trs",
+        ),
+        (
+            ("--exponential",),
+            "--exponential has no effect with --method risk-map; it is for trs-map",
+        ),
+        (
+            ("--validation", 0.4),
+            "keeps training cases for tuning the decision; give --decision tuned",
+        ),
         (("--batch", "many"), "is not a valid integer"),
     ],
 )

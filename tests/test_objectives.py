@@ -9,7 +9,7 @@ import torch
 import transfer_risk as tr
 from transfer_risk.losses import soft_dice_loss
 from transfer_risk.objectives import Objective, mean_weights
-from transfer_risk.recipes import METHODS
+from transfer_risk.recipes import EFFECT, METHODS
 from transfer_risk.samples import Samples
 
 CLASSES = 3
@@ -255,3 +255,27 @@ def test_mean_weights_are_those_of_all_training_pixels(patch):
     assert made.tolist() == pytest.approx([np.mean(v) for v in sums.values()], rel=1e-5)
     if patch is None:
         assert sum(map(len, sums.values())) == sum((y >= 0).sum() for y in samples.labels)
+
+
+OTHER = {
+    "extent": "set",
+    "clip": 20.0,
+    "min_range": 9.0,
+    "divisor": "pixels",
+    "min_foreground": 0.9,
+    "exponential": True,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("option", EFFECT)
+def test_an_option_has_an_effect_on_the_methods_that_are_said_to_heed_it(method, option):
+    samples = make_samples()
+    batch = double(samples.batch(np.arange(4)))
+    logits = make_logits(samples, batch).detach()
+    values = []
+    for options in ({}, {option: OTHER[option]}):
+        torch.manual_seed(0)  # of class-shuffle
+        objective = Objective.of(tr.Recipe(method=method, **options), samples, CLASSES)
+        values.append(float(objective.loss(logits, batch)))
+    assert (values[0] != values[1]) == (method in EFFECT[option])

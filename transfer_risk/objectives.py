@@ -19,14 +19,12 @@ from transfer_risk.losses import (
     vanilla_loss,
     weighted_mean_loss,
 )
-from transfer_risk.recipes import Recipe
+from transfer_risk.recipes import DIVIDED, Recipe
 from transfer_risk.riskmap import RiskMap, Span, class_means, class_shuffled
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.scales import percentile
 
 CONTROLS = {"class-mean": class_means, "class-shuffle": class_shuffled}
-DIVIDED = ("risk-map", *CONTROLS)
-"""Methods whose loss is divided by the foreground."""
 GAMMA = 1 / 3
 """Exponent of `eep-risk`: weight EEP(y)^-gamma."""
 LEAST_EEP = 1e-4

@@ -23,6 +23,17 @@ METHODS = (
 MAPPED = ("trs-map", "risk-map", "class-mean", "class-shuffle", "eep-risk")
 """Methods that need the source's transferability on the training cases."""
 
+DIVIDED = ("risk-map", "class-mean", "class-shuffle")
+"""Methods whose loss is divided by the foreground."""
+SCALED = (*DIVIDED, "trs-map")
+"""Methods that scale transferability to hardness."""
+EFFECT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("extent", "clip", "min_range"), SCALED),
+    **dict.fromkeys(("divisor", "min_foreground"), DIVIDED),
+    "exponential": ("trs-map",),
+}
+"""Options that only some methods heed, and these."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "optimiser": ("adam", "adamw", "sgd"),

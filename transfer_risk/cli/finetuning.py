@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from transfer_risk.cli.shared import TASK, Reading, bar, source_options
-from transfer_risk.recipes import CHOICES, Recipe
+from transfer_risk.recipes import CHOICES, EFFECT, Recipe
 
 OPTIONS = {  # option of the recipe -> what it does
     "method": "Loss; risk-map is the paper's.",
@@ -48,7 +48,8 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, text in reversed(OPTIONS.items()):
         default = getattr(defaults, name)
         flag = f"--{name.replace('_', '-')}"
-        help_text = f"{text} [default: {default}]"
+        methods = f" For {', '.join(EFFECT[name])}." if name in EFFECT else ""
+        help_text = f"{text}{methods} [default: {default}]"
         if isinstance(default, bool):
             off = f"--no-{flag.removeprefix('--')}"  # where --config says yes
             option = click.option(f"{flag}/{off}", name, default=None, help=text)
@@ -92,6 +93,7 @@ def finetune_command(
         recipe = Recipe.of((read_recipe(config) if config else {}) | given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    _refuse_idle(given, recipe)
     with bar(recipe.iterations) as progress:
         finetune(
             reading.one(source),
@@ -104,3 +106,17 @@ def finetune_command(
             report=lambda text: click.echo(str(text), err=True),
         )
     click.echo(run_text(out))
+
+
+def _refuse_idle(given: dict[str, Any], recipe: Recipe) -> None:
+    """Raise UsageError where an option of the command line would do nothing."""
+    for name in given:
+        methods = EFFECT.get(name, (recipe.method,))
+        if recipe.method not in methods:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} has no effect with --method {recipe.method}; it is for {', '.join(methods)}"
+            )
+    if given.get("validation") and recipe.decision != "tuned":
+        raise click.UsageError(
+            "--validation keeps training cases for tuning the decision; give --decision tuned, too, or leave it out"
+        )
