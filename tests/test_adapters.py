@@ -598,3 +598,48 @@ def test_a_trusted_network_whose_class_is_gone_is_said(tmp_path, monkeypatch):
             monkeypatch.setitem(sys.modules, "gone", type(sys)("gone"))
         with pytest.raises(ValueError, match=r"whole\.pt: .*cannot be imported here.*PYTHONPATH"):
             tr.load_source(tmp_path / "whole.pt", trust=True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (
+            {"preprocessing": {"transforms": "$@base + @extra"}},
+            r"preprocessing has the expression '\$@base",
+        ),
+        ({"preprocessing": "$Compose([])"}, r"preprocessing has the expression '\$Compose"),
+        ({"preprocessing": "@nothing"}, "preprocessing refers to @nothing"),
+        ({"preprocessing": {"transforms": "many"}}, "preprocessing must have a list of transforms"),
+        ({"postprocessing": "$Compose([])"}, r"postprocessing has the expression"),
+        ({"inferer": "$SlidingWindowInferer()"}, r"inferer has the expression"),
+        (
+            {"in_channels": 2, "preprocessing": {"transforms": [{"_target_": "ScaleIntensityd"}]}},
+            "ScaleIntensityd, which has no eq",
+        ),
+    ],
+)
+def test_transforms_that_cannot_be_read_are_not_passed_over(bundle, parts, words):
+    change(bundle, **parts)
+    if "in_channels" in parts:
+        from transfer_risk.adapters.transforms import preprocessing
+
+        with pytest.raises(ValueError, match=words):
+            preprocessing(parts, bundle / "inference.json", 3, 2)
+        return
+    with pytest.raises(ValueError, match=words):
+        tr.load_source(bundle)
+
+
+def test_transforms_by_reference_are_read(bundle):
+    scale = {"_target_": "ScaleIntensityd", "keys": "image"}
+    change(
+        bundle,
+        pre={"_target_": "Compose", "transforms": "@list"},
+        preprocessing="@pre",
+        list=["@scale"],
+        scale=scale,
+    )
+    assert tr.load_source(bundle).preprocessing.normalise == "minmax"
+    assert not tr.load_source(bundle).notes or "preprocessing" not in " ".join(
+        tr.load_source(bundle).notes
+    )

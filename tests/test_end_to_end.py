@@ -516,3 +516,18 @@ def test_hd95_of_one_slice_is_that_of_an_image():
         volume = Volume(at[0][None].astype(np.float32), np.diag([*zooms, 1.0]), at[1])
         (found,) = measures("c", ("background", "a"), volume, at[0])
         assert found.hd95 == pytest.approx(expected)
+
+
+def test_one_case_is_mapped_as_among_all(folder, tmp_path):
+    path = folder / "tasks" / "blobs.toml"
+    ids = [c.id for c in tr.load_task(path).split("train")]
+    common = ("map", path, folder / "s0", "--split", "train", "--out")
+    assert run(*common, tmp_path / "all").exit_code == 0
+    assert run(*common, tmp_path / "one", "--case", ids[1]).exit_code == 0
+    written = sorted((tmp_path / "one").iterdir())
+    assert [p.name.startswith(f"{ids[1]}_") for p in written] == [True, True]
+    for made in written:
+        assert made.read_bytes() == (tmp_path / "all" / made.name).read_bytes()
+    refused = run("map", path, folder / "s0", "--case", ids[1], "--out", tmp_path / "test")
+    words = " ".join(refused.stderr.replace("│", " ").split())
+    assert refused.exit_code == 2 and f"has no test case {ids[1]}" in words and "--split" in words

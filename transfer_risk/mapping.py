@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add, or_
 from pathlib import Path
@@ -63,6 +63,7 @@ def write_maps(
     out: str | Path,
     *,
     cases: Sequence[Case] | None = None,
+    only: Collection[str] | None = None,
     hardness: bool = False,
     base: float = 10.0,
     clip: float = 0.0,
@@ -74,7 +75,8 @@ def write_maps(
 
     Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
     ignored), both on the image's own grid and on one span over all cases. One case at a time is in memory. `in_sample`
-    is that of `risk_maps`; the files' headers say which joint they were made with.
+    is that of `risk_maps`; the files' headers say which joint they were made with. `only` names the cases whose maps are
+    written; joint and span are those of all cases.
 
     Raises:
         ValueError: if channels or dimensions do not fit, or no case can be used.
@@ -84,6 +86,7 @@ def write_maps(
         stages,
         task,
         cases=cases,
+        only=only,
         hardness=hardness,
         base=base,
         clip=clip,
@@ -98,6 +101,7 @@ def write_stages(
     task: Task,
     *,
     cases: Sequence[Case] | None = None,
+    only: Collection[str] | None = None,
     hardness: bool = False,
     base: float = 10.0,
     clip: float = 0.0,
@@ -129,7 +133,7 @@ def write_stages(
         span = reduce(or_, common)
         paths: list[Path] = []
         for number, (folder, source) in enumerate(stages.items()):
-            for case in (c for c in used if c.id not in failed):
+            for case in (c for c in used if c.id not in failed and (only is None or c.id in only)):
                 values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
                 layers = _layers(RiskMap(values, span, base), hardness)
                 note = f"{source.name}: {notes[number]}"

@@ -40,7 +40,9 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     notes = load_weights(network, weights, trust=trust)
     found = _metadata(path / "configs" / "metadata.json")
     found["spatial_dims"] = spatial_dims(type(network), given)
-    found["activation"] = activation(config, file) or "softmax"
+    found["activation"] = (
+        description.table.get("activation") or activation(config, file) or "softmax"
+    )
     if found["activation"] == "sigmoid" and found.get("classes", ["background"])[0] != "background":
         found["classes"] = ["background", *found["classes"]]
     if "preprocessing" not in description.table:

@@ -16,6 +16,17 @@ def resolved(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) 
         return {k: resolved(v, config, where, depth) for k, v in value.items()}
     if isinstance(value, list):
         return [resolved(v, config, where, depth) for v in value]
+    if not isinstance(value, str) or not value.startswith(("$", "%", "@")):
+        return value
+    return resolved(followed(value, config, where, depth), config, where, depth + 1)
+
+
+def followed(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) -> Any:
+    """A value, or where it is a reference what that stands for, as it is in the configuration.
+
+    Raises:
+        ValueError: as `resolved`.
+    """
     if not isinstance(value, str):
         return value
     if value[:1] in ("$", "%"):
@@ -30,7 +41,7 @@ def resolved(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) 
         found = found.get(key) if isinstance(found, Mapping) else _item(found, key)
     if found is None or depth > 20:
         raise ValueError(f"{where} refers to {value}, which the configuration does not have")
-    return resolved(found, config, where, depth + 1)
+    return followed(found, config, where, depth + 1)
 
 
 def expressions(value: Any) -> Iterator[str]:

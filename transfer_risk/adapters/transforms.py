@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.adapters.references import resolved
+from transfer_risk.adapters.references import followed, resolved
 
 READERS = {"LoadImage", "EnsureChannelFirst", "EnsureType", "AddChannel", "CastToType", "ToTensor"}
 """Transforms that change no value."""
 
 
 def activation(config: Mapping[str, Any], file: Path) -> str:
-    """`softmax` or `sigmoid` by what postprocessing does; empty where it says neither."""
-    for transform in _transforms(config.get("postprocessing")):
+    """`softmax` or `sigmoid` by what postprocessing does; empty where it says neither.
+
+    Raises:
+        ValueError: if postprocessing cannot be read without running code.
+    """
+    for transform in _transforms(config.get("postprocessing"), config, f"{file}: postprocessing"):
         if _kind(transform) == "Activations":
             given = resolved(
                 {k: transform.get(k, False) for k in ("softmax", "sigmoid")},
@@ -31,11 +35,11 @@ def preprocessing(
     """The `[preprocessing]` table that says what the bundle's transforms and its inferer do."""
     where = f"{file}: preprocessing"
     found: dict[str, Any] = {"normalise": "none"}
-    for entry in _transforms(config.get("preprocessing")):
+    for entry in _transforms(config.get("preprocessing"), config, where):
         if _kind(entry) not in READERS:
             given = resolved({k: v for k, v in entry.items() if k != "device"}, config, where)
             found |= _transform(given, where, dims, channels)
-    inferer = config.get("inferer", {})
+    inferer = followed(config.get("inferer", {}), config, f"{file}: inferer")
     if _kind(inferer) == "SlidingWindowInferer":
         given = resolved(
             {k: inferer[k] for k in ("roi_size", "overlap") if k in inferer},
@@ -58,10 +62,16 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
     if kind == "Spacing":
         spacing = given["pixdim"]
         return {"spacing": list(spacing) if isinstance(spacing, list) else [spacing] * dims}
-    whole = given.get("channel_wise") or channels == 1
+    whole = (
+        given.get("channel_wise") or channels == 1
+    )  # of the package, each channel is scaled alone
     if kind == "NormalizeIntensity" and whole and not {"subtrahend", "divisor"} & set(given):
         return {"normalise": "zscore-nonzero" if given.get("nonzero") else "zscore"}
-    if kind == "ScaleIntensity" and (given.get("minv", 0.0), given.get("maxv", 1.0)) == (0.0, 1.0):
+    if (
+        kind == "ScaleIntensity"
+        and whole
+        and (given.get("minv", 0.0), given.get("maxv", 1.0)) == (0.0, 1.0)
+    ):
         return {"normalise": "minmax"}
     if (
         kind == "ScaleIntensityRange"
@@ -75,13 +85,21 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
     )
 
 
-def _transforms(value: Any) -> list[Mapping[str, Any]]:
-    listed = value.get("transforms", []) if isinstance(value, Mapping) else []
-    return (
-        [t for t in listed if isinstance(t, Mapping) and not t.get("_disabled_")]
-        if isinstance(listed, list)
-        else []
-    )
+def _transforms(value: Any, config: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    """The transforms of a `Compose`, or none where there is no such section.
+
+    Raises:
+        ValueError: if they cannot be read without running code.
+    """
+    composed = followed(value, config, where)
+    if composed is None:
+        return []
+    listed = composed.get("transforms", []) if isinstance(composed, Mapping) else composed
+    listed = followed(listed, config, where)
+    if not isinstance(listed, list):
+        raise ValueError(f"{where} must have a list of transforms; got {listed!r}")
+    found = [followed(t, config, where) for t in listed]
+    return [t for t in found if isinstance(t, Mapping) and not t.get("_disabled_")]
 
 
 def _kind(entry: Any) -> str:

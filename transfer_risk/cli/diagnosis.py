@@ -131,7 +131,12 @@ def score_command(
 @click.option(
     "--split", default="test", show_default=True, type=click.Choice(["test", "train", "all"])
 )
-@click.option("--case", "ids", multiple=True, help="Only this case; may be repeated.")
+@click.option(
+    "--case",
+    "ids",
+    multiple=True,
+    help="Write only this case, on joint and span of all; may be repeated.",
+)
 @click.option("--hardness", is_flag=True, help="Write the hardness maps too.")
 @click.option("--base", default=10.0, show_default=True, type=click.FloatRange(min=1))
 @click.option(
@@ -163,19 +168,21 @@ def map_command(
     from transfer_risk.prediction import channel_note
 
     target = load_task(task)
-    cases = target.split("all" if ids else split)
+    cases = target.split(split)
     if unknown := [i for i in ids if i not in {c.id for c in cases}]:
         raise click.BadParameter(
-            f"task {target.name} has no case {', '.join(unknown)}", param_hint="--case"
+            f"task {target.name} has no {'' if split == 'all' else split + ' '}case {', '.join(unknown)}; it has "
+            f"{', '.join(c.id for c in cases)}; --split has others",
+            param_hint="--case",
         )
-    chosen = [c for c in cases if not ids or c.id in ids]
     model = reading.one(source)
     with status() as progress:
         paths, failed = write_maps(
             model,
             target,
             out,
-            cases=chosen,
+            cases=cases,
+            only=ids or None,
             hardness=hardness,
             base=base,
             clip=clip,
@@ -185,7 +192,7 @@ def map_command(
         )
     click.echo(f"{len(paths)} maps in {out}")
     warnings = [channel_note(model, target.channels)]
-    if in_sample and (leaks := [c.id for c in chosen if c.id in target.test]):
+    if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
         warnings.append(
             f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
             "give --split train"
