@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,17 @@ def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
     result = run("compare", tmp_path / "empty")
     assert result.exit_code == 1 and "is no run folder" in result.stderr
     assert run("compare", tmp_path / "nowhere").exit_code == 2
+    for content, words in (("{}", "is no manifest of a run"), ("{", "is no manifest of a run")):
+        shutil.copytree(folder / "helped", tmp_path / "bad", dirs_exist_ok=True)
+        (tmp_path / "bad" / "manifest.json").write_text(content)
+        result = run("compare", folder / "helped", tmp_path / "bad")
+        assert result.exit_code == 1 and f"manifest.json: {words}" in result.stderr
+        assert "helped: 0 of 4" in result.stdout
+    shutil.copy(folder / "helped" / "manifest.json", tmp_path / "bad")
+    (tmp_path / "bad" / "metrics.csv").unlink()
+    result = run("compare", folder / "helped", tmp_path / "bad")
+    assert "metrics.csv: no such file; fine-tune again" in result.stderr
+    assert "helped: 0 of 4" in result.stdout
 
 
 def test_runs_that_do_not_fit_are_refused(folder, runs, tmp_path):

@@ -325,3 +325,32 @@ def test_what_cannot_be_drawn_is_an_error_of_one_sentence(folder):
     result, _ = plot(folder, "s0")
     assert result.exit_code == 1 and "s0: is no run folder" in result.stderr
     assert not out.exists()
+
+
+def test_a_run_is_drawn_on_the_scale_of_its_own_base(run):
+    path = run.path / "config.toml"
+    text = path.read_text()
+    drawn = {}
+    for base in (10.0, 3.0):
+        path.write_text(f"{text}\nbase = {base}\n")
+        figure = tr.plot_change(tr.load_run(run.path))
+        bar = figure.axes[-1]
+        drawn[base] = max(
+            float(t.get_text())
+            for t in [*bar.get_xticklabels(), *bar.get_yticklabels()]
+            if t.get_text()
+        )
+    path.write_text(text)
+    assert drawn == {10.0: 10, 3.0: 3}
+
+
+def test_a_ranking_without_numbers_of_cases_is_drawn_and_one_by_name_refused():
+    rows = [
+        {"source": n, "leep": v, "leep_low": v - 1, "leep_high": v + 1}
+        for n, v in (("a", -1), ("b", -2))
+    ]
+    assert tr.plot_ranking(rows, by="leep").get_xlabel() == "leep (nats), 95 % interval"
+    with pytest.raises(
+        ValueError, match=r"by must be a score of the ranking \(leep\); got 'source'"
+    ):
+        tr.plot_ranking(rows, by="source")

@@ -45,11 +45,11 @@ def plot_change(
     Raises:
         ValueError: if a map is missing or a case has no such slice.
     """
-    span = common_span([run])
+    span, base = common_span([run]), float(run.config.get("base", 10.0))
 
     def maps(case: Case) -> tuple[RiskMap, ...]:
         values = (torch.from_numpy(run.transferability(s, case)) for s in stages(run))
-        return tuple(RiskMap(v[None], span) for v in values)
+        return tuple(RiskMap(v[None], span, base) for v in values)
 
     totals = {} if cases else {case.id: _total(maps(case)) for case in run.cases}
     examples = [

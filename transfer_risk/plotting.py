@@ -100,7 +100,7 @@ def plot_ranking(
     """
     rows = [dict(r) for r in ranking] if isinstance(ranking, Sequence) else ranking.rows()
     by = by or (_usual(rows) if isinstance(ranking, Sequence) else ranking.by)
-    if not rows or by not in rows[0]:
+    if not rows or by not in rows[0] or by == "source":
         known = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
         raise ValueError(f"by must be a score of the ranking ({', '.join(known)}); got {by!r}")
     rows.sort(key=lambda r: (math.isnan(_number(r[by])), -_number(r[by])))
@@ -116,7 +116,8 @@ def plot_ranking(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     unit = " (nats)" if by in FLOORS or by.startswith("leep_b") else ""
-    over = f", 95 % interval over {rows[0]['cases']} cases" if not np.isnan(low).all() else ""
+    cases = f" over {rows[0]['cases']} cases" if "cases" in rows[0] else ""
+    over = "" if np.isnan(low).all() else f", 95 % interval{cases}"
     ax.set_xlabel(f"{by}{unit}{over}", fontsize=size)
     _plain(ax, size)
     return ax

@@ -122,10 +122,18 @@ def load_run(path: str | Path) -> Run:
         raise ValueError(
             f"{folder}: is no run folder (no config.toml and manifest.json); finetune --out makes one"
         )
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if not manifest["finished"]:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        finished = manifest["finished"]
+    except (ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"{folder / 'manifest.json'}: is no manifest of a run, or damaged; fine-tune again"
+        ) from None
+    if not finished:
         raise ValueError(f"{folder}: is not finished; start the same command again to resume it")
     config = read_toml(folder / "config.toml")
+    if not (folder / "metrics.csv").is_file():
+        raise ValueError(f"{folder / 'metrics.csv'}: no such file; fine-tune again")
     return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
 
 

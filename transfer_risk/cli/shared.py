@@ -19,7 +19,7 @@ CACHE = click.option(
     "--cache",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0, 2**20),
     help="GiB of probabilities kept in a temporary file; what does not fit is predicted again.",
 )
 FORMAT = click.option(
