@@ -168,3 +168,27 @@ def test_no_case_is_said(tmp_path):
     task = tr.load_task(write_blobs(tmp_path))
     with pytest.raises(ValueError, match="no case was given"):
         tr.score(make_source(), task, cases=[])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"labels": {', '"label": {', "needs the key 'labels'"),
+        (
+            '"channel_names": {"0": "T1"}',
+            '"channel_names": 3',
+            "is not as the layout nnunet has it",
+        ),
+    ],
+)
+def test_a_dataset_json_that_lacks_something_is_named(tmp_path, old, new, words):
+    path = write_blobs(tmp_path)
+    file = tmp_path / "data" / "Dataset001_Blobs" / "dataset.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    for said in (
+        run("tasks", tmp_path / "data", "--out", tmp_path / "t"),
+        run("score", path, path),
+    ):
+        assert said.exit_code == 1 and f"dataset.json: {words}" in said.stderr.replace("\n", " ")

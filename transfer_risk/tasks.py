@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -175,7 +176,7 @@ class Task:
             ("channels", self.channels),
             ("ids of cases", tuple(case.id for case in self.cases)),
         ):
-            if twice := sorted({n for n in names if names.count(n) > 1}):
+            if twice := sorted(n for n, count in Counter(names).items() if count > 1):
                 raise ValueError(
                     f"{what} must be unique; {', '.join(twice)} is there more than once"
                 )

@@ -66,7 +66,14 @@ def read_dataset(root: Path, layout: str | None = None) -> Dataset:
         raise ValueError(
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
         )
-    dataset: Dataset = LAYOUTS[name].read_dataset(root)
+    try:
+        dataset: Dataset = LAYOUTS[name].read_dataset(root)
+    except KeyError as error:
+        raise ValueError(f"{root / 'dataset.json'}: needs the key {error.args[0]!r}") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{root / 'dataset.json'}: is not as the layout {name} has it ({error})"
+        ) from None
     if not dataset.cases:
         reasons = "".join(f"; {reason}" for reason in list(dataset.incomplete.values())[:1])
         raise ValueError(f"{root}: holds no labelled case in the layout {name}{reasons}")
