@@ -62,9 +62,8 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
     if kind == "Spacing":
         spacing = given["pixdim"]
         return {"spacing": list(spacing) if isinstance(spacing, list) else [spacing] * dims}
-    whole = (
-        given.get("channel_wise") or channels == 1
-    )  # of the package, each channel is scaled alone
+    # each channel is scaled alone here; MONAI takes them together unless told
+    whole = given.get("channel_wise") or channels == 1
     if kind == "NormalizeIntensity" and whole and not {"subtrahend", "divisor"} & set(given):
         return {"normalise": "zscore-nonzero" if given.get("nonzero") else "zscore"}
     if (

@@ -110,7 +110,7 @@ def finetune_command(
 
 def _refuse_idle(given: dict[str, Any], recipe: Recipe) -> None:
     """Raise UsageError where an option of the command line would do nothing."""
-    for name in given:
+    for name in (n for n, value in given.items() if value is not False):
         methods = EFFECT.get(name, (recipe.method,))
         if recipe.method not in methods:
             raise click.UsageError(
