@@ -15,6 +15,7 @@ from torch import nn
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
 from transfer_risk.sources import Source, evaluating
+from transfer_risk.tasks import Decision
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""
@@ -184,7 +185,8 @@ def _with_new_layer(source: Source, num_classes: int) -> Source:
 
 def _softmax(source: Source, num_classes: int) -> Source:
     """The source as one of so many nameless classes by softmax."""
-    return replace(source, classes=tuple(map(str, range(num_classes))), activation="softmax")
+    classes = tuple(map(str, range(num_classes)))
+    return replace(source, classes=classes, labels={}, decision=Decision(), activation="softmax")
 
 
 def _forget(network: nn.Module, name: str) -> None:
