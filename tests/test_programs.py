@@ -1,9 +1,11 @@
 """Studies and figures are tests too: each program runs at its smallest size."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,29 @@ PROGRAMS = sorted(
 STUDIES = [p for p in PROGRAMS if p.name != "tables.py"]
 
 
+def smoke(program, folder):
+    """The program at smoke size, with one thread."""
+    command = [sys.executable, str(ROOT / program), "--smoke", "--out", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.fixture(scope="module")
+def begun(request, tmp_path_factory):
+    """Folder and result to come of each program that is tested; as many run at once as there are cores."""
+    tested = [i for i in request.session.items if "begun" in getattr(i, "fixturenames", ())]
+    folders = {i.callspec.params["program"]: tmp_path_factory.mktemp("smoke") for i in tested}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield {p: (folder, pool.submit(smoke, p, folder)) for p, folder in folders.items()}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("program", STUDIES, ids=str)
-def test_the_program_runs_at_smoke_size_and_writes_its_result(program, tmp_path):
-    command = [sys.executable, str(ROOT / program), "--smoke", "--out", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def test_the_program_runs_at_smoke_size_and_writes_its_result(program, begun):
+    folder, running = begun[program]
+    result = running.result()
     assert result.returncode == 0, result.stderr
-    assert [p for p in tmp_path.iterdir() if p.suffix in (".csv", ".png") and p.stat().st_size > 0]
+    assert [p for p in folder.iterdir() if p.suffix in (".csv", ".png") and p.stat().st_size > 0]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
