@@ -114,6 +114,7 @@ def write_stages(
     A case that one of them cannot predict is left out of all.
     """
     used = list(task.split("test") if cases is None else cases)
+    wanted = {case.id for case in used} if only is None else set(only)
     failed: dict[str, str] = {}
     spans: dict[tuple[Path, str], Span] = {}
     notes = []
@@ -124,7 +125,8 @@ def write_stages(
             predictions = Predictions(source, task, used, cache, progress)
             for case, values in transferability_maps(predictions, in_sample):
                 spans[folder, case.id] = Span.of(values, clip=clip)
-                np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
+                if case.id in wanted:
+                    np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
                 del values  # before the next case is predicted
             notes.append(_joint_note(len(used) - len(predictions.failed), in_sample))
             failed |= predictions.failed
@@ -133,7 +135,7 @@ def write_stages(
         span = reduce(or_, common)
         paths: list[Path] = []
         for number, (folder, source) in enumerate(stages.items()):
-            for case in (c for c in used if c.id not in failed and (only is None or c.id in only)):
+            for case in (c for c in used if c.id in wanted and c.id not in failed):
                 values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
                 layers = _layers(RiskMap(values, span, base), hardness)
                 note = f"{source.name}: {notes[number]}"

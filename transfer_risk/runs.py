@@ -81,7 +81,8 @@ class Run:
     @property
     def inputs(self) -> dict[str, str]:
         """SHA-256 of everything that went in, by name, as far as the manifest has it."""
-        return dict(self.manifest.get("inputs", {}))
+        found: dict[str, str] = self.manifest.get("inputs", {})
+        return found
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
