@@ -392,7 +392,9 @@ def test_descriptions_are_found_beside_the_file_or_given(tmp_path):
     (tmp_path / "net.source.toml").write_text(text.replace("T1", "FLAIR"))
     assert tr.load_source(tmp_path / "net.pt").channels == ("FLAIR",)
     (tmp_path / "net.source.toml").write_text(text.replace("channels", "chanels"))
-    with pytest.raises(ValueError, match=r"net.source.toml: does not know chanels; it may have"):
+    with pytest.raises(
+        ValueError, match=r"net.source.toml: a source does not know chanels; it may have"
+    ):
         tr.load_source(tmp_path / "net.pt")
     (tmp_path / "net.source.toml").write_text(text.replace('["T1"]', '"T1"'))
     with pytest.raises(ValueError, match=r"channels must be a list of names; got 'T1'"):

@@ -132,7 +132,11 @@ def test_options_override_the_config_and_are_recorded(folder):
     assert again.exit_code == 0
     assert tr.load_run(folder / "b").config["seed"] == 3
     config.write_text("learning_rate = 1\n")
-    refused(tune(folder, "--config", config, out="c"), "unknown option learning_rate", 2)
+    refused(
+        tune(folder, "--config", config, out="c"),
+        "options.toml: a recipe does not know learning_rate",
+        2,
+    )
     config.write_text('lr = "much"\n')
     refused(tune(folder, "--config", config, "--lr", 1, out="c"), "", 0)
     result = run(

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
-    {"files", "intervals", "significance", "sizes", "programs", "textrows"},
+    {"files", "intervals", "significance", "sizes", "programs", "textrows", "tomlfiles"},
     {"studies"},
     {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
     {"riskmap"},

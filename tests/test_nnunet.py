@@ -207,7 +207,9 @@ def test_options_of_source_toml(tmp_path):
     assert source.network.mirrored == (2, 3, 4) and len(source.network.folds) == 1
     assert tr.load_source(folder / "source.toml").name == "mine"
     (folder / "source.toml").write_text("format = 1\n[network]\nfold = 1\n")
-    with pytest.raises(ValueError, match="may have target, folds, checkpoint, mirror; has fold"):
+    with pytest.raises(
+        ValueError, match="does not know fold; it may have target, folds, checkpoint, mirror"
+    ):
         tr.load_source(folder)
     (folder / "source.toml").write_text("format = 1\n[network]\nfolds = [4]\n")
     with pytest.raises(

@@ -301,7 +301,7 @@ def test_folders_that_cannot_be_read(tmp_path, theta):
     (tmp_path / "source.toml").write_text(
         'format = 1\n[network]\ntarget = "probabilities"\nx = 1\n'
     )
-    with pytest.raises(ValueError, match="saved probabilities may have target and regions; has x"):
+    with pytest.raises(ValueError, match="saved probabilities does not know x"):
         tr.load_source(tmp_path)
 
 

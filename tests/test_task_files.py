@@ -21,11 +21,11 @@ def run(*words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[split]", "[splt]", "does not know splt; a task file may have format, name, root"),
-        ("test = [", "tests = [", "does not know tests; [split] may have cases, test"),
-        ('region = "all"', 'regions = "nonzero"', "does not know regions; a task file may have"),
+        ("[split]", "[splt]", "a task file does not know splt; it may have format, name, root"),
+        ("test = [", "tests = [", "[split] does not know tests; it may have cases, test"),
+        ('region = "all"', 'regions = "nonzero"', "a task file does not know regions; it may have"),
         ('name = "blobs"', "", "needs the key 'name'"),
-        ("axis = 2", "axes = 2", "axes"),
+        ("axis = 2", "axes = 2", "[slices] does not know axes; it may have axis, select"),
     ],
 )
 def test_a_misspelt_or_missing_key_is_named(tmp_path, old, new, words):

@@ -22,7 +22,8 @@ from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
-from transfer_risk.tasks import Case, Task, read_toml
+from transfer_risk.tasks import Case, Task
+from transfer_risk.tomlfiles import read_toml
 from transfer_risk.training import Start, begin, finish
 from transfer_risk.volumes import write
 

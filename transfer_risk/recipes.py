@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from transfer_risk.tomlfiles import read_toml, refuse_unknown
 
 METHODS = (
     "vanilla",
@@ -151,12 +152,11 @@ class Recipe:
         Raises:
             ValueError: naming an unknown option, or one that is out of range.
         """
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(table) - known):
-            raise ValueError(
-                f"unknown option {', '.join(unknown)}; a recipe has {', '.join(sorted(known))}"
-            )
+        refuse_unknown(table, OPTIONS, "a recipe")
         return cls(**table)
+
+
+OPTIONS = tuple(f.name for f in fields(Recipe))
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:
@@ -175,10 +175,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     A config.toml of a run folder can be used as it is: format, task and source are left out.
 
     Raises:
-        ValueError: naming the file, if it is missing or no TOML.
+        ValueError: naming the file, if it is missing, no TOML, or has an unknown option.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: is no readable TOML file ({error})") from None
-    return {k: v for k, v in table.items() if k not in ("format", "task", "source")}
+    table = read_toml(path, format=None)
+    options = {k: v for k, v in table.items() if k not in ("format", "task", "source")}
+    refuse_unknown(options, OPTIONS, f"{path}: a recipe")
+    return options

@@ -22,7 +22,8 @@ from transfer_risk.files import digest, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
-from transfer_risk.tasks import Task, read_toml
+from transfer_risk.tasks import Task
+from transfer_risk.tomlfiles import read_toml
 from transfer_risk.volumes import file_and_channel
 
 LOG = ("iteration", "loss", "lr", "fg_share", "seconds")

@@ -12,8 +12,8 @@ from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.runs import load_run
-from transfer_risk.tasks import read_toml
 from transfer_risk.textrows import aligned, csv_text, known
+from transfer_risk.tomlfiles import read_toml
 
 UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
 DIGITS = {"hd95": 2, "components": 1, "component_size": 0, "distance": 2}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
@@ -217,25 +215,6 @@ class Task:
                 f"task {self.name} has no {part} case; look at [split] of its file and at {self.root}"
             )
         return chosen
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Table of a TOML file of format 1.
-
-    Raises:
-        ValueError: if the file is missing, no TOML, or of another format; names file and remedy.
-    """
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path}: is no readable TOML file ({error})") from None
-    if table.get("format") != 1:
-        raise ValueError(
-            f"{path}: format must be 1; got {table.get('format')!r}. Write 'format = 1' at the top"
-        )
-    return table
 
 
 def held_out(

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.sources import Source
-from transfer_risk.tasks import Decision, Preprocessing, read_toml
+from transfer_risk.tasks import Decision, Preprocessing
+from transfer_risk.tomlfiles import read_toml, refuse_unknown
 
 KEYS = (
     *("format", "name", "licence", "spatial_dims", "channels", "classes", "activation", "encoder", "labels"),
@@ -45,10 +46,7 @@ class Description:
         elif not file.is_file():
             return cls(file)
         table = read_toml(file)
-        if unknown := sorted(set(table) - set(KEYS)):
-            raise ValueError(
-                f"{file}: does not know {', '.join(unknown)}; it may have {', '.join(KEYS)}"
-            )
+        refuse_unknown(table, KEYS, f"{file}: a source")
         return cls(file, table)
 
     @property

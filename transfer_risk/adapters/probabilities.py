@@ -17,6 +17,7 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.maps import Map, find_maps
 from transfer_risk.adapters.nnunet.plans import labels_of
 from transfer_risk.sources import Source
+from transfer_risk.tomlfiles import refuse_unknown
 
 Array = NDArray[Any]
 TOLERANCE = 0.02  # how far probabilities may be from summing to 1, for half precision and rounding
@@ -51,10 +52,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         ValueError: naming the folder, if it has no map, or its classes cannot be known.
     """
     folder = path if path.is_dir() else path.parent
-    if unknown := sorted(set(description.network) - {"target", "regions"}):
-        raise ValueError(
-            f"{description.file}: [network] of saved probabilities may have target and regions; has {', '.join(unknown)}"
-        )
+    where = f"{description.file}: [network] of saved probabilities"
+    refuse_unknown(description.network, ("target", "regions"), where)
     labels, regions = _labels(folder)
     notes: tuple[str, ...] = ()
     if "classes" in description.table:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
 from transfer_risk.layouts.dataset import Dataset
-from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out, read_toml
+from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
+from transfer_risk.tomlfiles import read_toml, refuse_unknown
 
 KEYS = (
     *("format", "name", "root", "layout", "channels", "classes", "ignore", "background", "region"),
@@ -30,7 +31,7 @@ def load_task(path: str | Path) -> Task:
     """
     table = read_toml(path)
     try:
-        _refuse_unknown(table)
+        _check_keys(table, path)
         root = (Path(path).parent / table["root"]).resolve()
         dataset = read_dataset(root, table["layout"])
         return replace(_task(table, dataset, root), path=str(path))
@@ -38,17 +39,15 @@ def load_task(path: str | Path) -> Task:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _refuse_unknown(table: dict[str, Any]) -> None:
-    """Raise TypeError where a key is unknown or missing: a misspelt one would do nothing, without a word."""
+def _check_keys(table: dict[str, Any], path: str | Path) -> None:
+    """Raise ValueError or TypeError where a key is unknown or missing."""
     for name in ("name", "root", "layout"):
         if name not in table:
             raise TypeError(f"needs the key {name!r}")
-    split = table.get("split", {})
-    for keys, known, where in ((table, KEYS, "a task file"), (split, SPLIT, "[split]")):
-        if unknown := sorted(set(keys) - set(known)):
-            raise TypeError(
-                f"does not know {', '.join(unknown)}; {where} may have {', '.join(known)}"
-            )
+    refuse_unknown(table, KEYS, f"{path}: a task file")
+    refuse_unknown(table.get("split", {}), SPLIT, f"{path}: [split]")
+    slices = [f.name for f in fields(Slices)]
+    refuse_unknown(table.get("slices", {}), slices, f"{path}: [slices]")
 
 
 def read_dataset(root: Path, layout: str | None = None) -> Dataset:

@@ -31,6 +31,7 @@ from transfer_risk.adapters.nnunet.plans import (
 from transfer_risk.adapters.nnunet.preprocessing import prepared
 from transfer_risk.adapters.weights import load_weights, put_weights
 from transfer_risk.sources import Source
+from transfer_risk.tomlfiles import refuse_unknown
 from transfer_risk.volumes import Prepared, Volume
 
 OPTIONS = ("target", "folds", "checkpoint", "mirror")
@@ -137,10 +138,9 @@ def _prepare(architecture: Mapping[str, Any]) -> Callable[[Volume], Prepared]:
 
 
 def _options(description: Description) -> Mapping[str, Any]:
-    if unknown := sorted(set(description.network) - set(OPTIONS)):
-        raise ValueError(
-            f"{description.file}: [network] of an nnU-Net folder may have {', '.join(OPTIONS)}; has {', '.join(unknown)}"
-        )
+    refuse_unknown(
+        description.network, OPTIONS, f"{description.file}: [network] of an nnU-Net folder"
+    )
     return description.network
 
 
