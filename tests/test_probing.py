@@ -1,6 +1,7 @@
 """The probe against scikit-learn, and what it does to a head and to a ranking."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 
 import transfer_risk as tr
 from transfer_risk import probing
+from transfer_risk.collecting import collect
 from transfer_risk.heads import head_name
 from transfer_risk.probes import Pixels, fitted
-from transfer_risk.probing import probe_scores, probed
+from transfer_risk.probing import _measured, probe_scores, probed
 from transfer_risk.reports import ranking_text
 from transfer_risk.training import begin
 
@@ -149,3 +151,27 @@ def test_by_default_sources_rank_by_the_probe_where_all_have_one(task, monkeypat
     assert "--by probe_dice chose best in the audit" in text and "probe-Dice" not in text
     with pytest.raises(ValueError, match=r"by must be auto or one of leep, .*; got 'luck'"):
         tr.rank_sources([make_source()], task, by="luck")
+
+
+def test_a_source_that_sees_parts_is_probed_on_whole_images(task):
+    """A network without neighbourhood: the parts side by side are the image."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1)
+    )
+    whole = tr.Source("whole", network, ("background", "csf"), ("T1",), encoder=r"^0\.")
+    parts = replace(whole, preprocessing=replace(whole.preprocessing, size=(9, 8)))
+    weight, bias = torch.randn(len(task.classes), 4), torch.randn(len(task.classes))
+    found = []
+    for source in (whole, parts):
+        samples = collect(source, task.cases[:3], task, mapped=False)
+        found.append(_measured(source, samples, network[2], weight, bias))
+    assert not samples.whole
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+
+
+def test_a_source_whose_head_cannot_be_probed_has_no_probe_dice(task):
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.Conv2d(4, 2, 3, padding=1))
+    source = tr.Source("wide", network, ("background", "csf"), ("T1",), encoder=r"^0\.")
+    ranking = tr.rank_sources([source], task)
+    assert ranking.by == "leep" and np.isnan(ranking.scores[0].estimates["probe_dice"].value)
+    assert "no probe: head probe needs a 1x1 convolution" in ranking.scores[0].warnings[0]

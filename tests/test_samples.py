@@ -100,9 +100,16 @@ def test_slices_larger_than_the_network_sees_are_drawn_in_patches(task):
 def test_covering_patches_hold_every_pixel(task):
     source = make_source(preprocessing=tr.Preprocessing(size=(7, 5)))
     made = collect(source, task.cases[:1], task, mapped=False)
-    seen = sum(int((b.labels >= 0).sum()) for b in made.covering())
-    assert seen >= int(np.prod(SHAPE))
-    assert len(list(made.covering())) == SHAPE[2] * 3 * 3  # ceil(16 / 7) x ceil(12 / 5)
+    one = list(made.covering())
+    assert len(one) == SHAPE[2] * 3 * 3  # ceil(16 / 7) x ceil(12 / 5)
+    for size in (1, 4, 1000):
+        batches = list(made.covering(size))
+        assert sum(int((b.labels >= 0).sum()) for b in batches) == int(np.prod(SHAPE))
+        assert torch.equal(
+            torch.cat([b.images for b in batches]), torch.cat([b.images for b in one])
+        )
+        counts = sum(np.bincount(b.labels[b.labels >= 0], minlength=3) for b in batches)
+        assert counts.tolist() == made.class_counts(3).tolist()
 
 
 def test_volumes_give_patches_every_other_one_on_foreground(task):

@@ -45,14 +45,7 @@ def probe_head(student: Source, samples: Samples, objective: Objective, *, seed:
     Raises:
         ValueError: if the last layer is no 1x1 convolution.
     """
-    name = head_name(student.network, student)
-    layer: Any = student.network.get_submodule(name)
-    size = getattr(layer, "kernel_size", (0,))
-    if not isinstance(layer, nn.Conv2d | nn.Conv3d) or set(size) != {1}:
-        raise ValueError(
-            f"head probe needs a 1x1 convolution as last layer; {name} is {type(layer).__name__} of size {size}. "
-            "Use --head keep or new"
-        )
+    layer = probed_layer(student)
     rng = np.random.default_rng([seed, 3])
     recalibrate(student, samples, rng)
     pixels = pixels_of(student, samples, layer, rng)
@@ -65,6 +58,23 @@ def probe_head(student: Source, samples: Samples, objective: Objective, *, seed:
         layer.weight.copy_(weight.reshape(layer.weight.shape))
         if layer.bias is not None:
             layer.bias.copy_(bias)
+
+
+def probed_layer(source: Source) -> Any:
+    """The last layer of a source's network, whose inputs a probe reads.
+
+    Raises:
+        ValueError: if it is no 1x1 convolution.
+    """
+    name = head_name(source.network, source)
+    layer = source.network.get_submodule(name)
+    size = getattr(layer, "kernel_size", (0,))
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d) or set(size) != {1}:
+        raise ValueError(
+            f"head probe needs a 1x1 convolution as last layer; {name} is {type(layer).__name__} of size {size}. "
+            "Use --head keep or new"
+        )
+    return layer
 
 
 def recalibrate(student: Source, samples: Samples, rng: np.random.Generator) -> None:

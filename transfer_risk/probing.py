@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from transfer_risk.collecting import collect
-from transfer_risk.heads import head_name
 from transfer_risk.intervals import Estimate
 from transfer_risk.prediction import BATCH
-from transfer_risk.probes import fitted, inputs_of, pixels_of, unpadded
+from transfer_risk.probes import fitted, inputs_of, pixels_of, probed_layer, unpadded
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
 from transfer_risk.sources import Source, evaluating
@@ -66,7 +65,8 @@ def probe_scores(
 ) -> ProbeScores:
     """The probe of `--head probe`, without recalibration, fitted on half of the cases and measured on the other, both ways.
 
-    Measured on the grid that the network sees, over the slices that count.
+    Measured on the grid that the network sees, over the slices that count; a source that sees a part of an image at once
+    is measured on all its parts, side by side.
 
     Raises:
         ValueError: if there are fewer than two cases, or the source has no network or no 1x1 convolution as last layer.
@@ -75,7 +75,7 @@ def probe_scores(
         raise ValueError(f"source {source.name} has no network to probe")
     if len(cases) < 2:
         raise ValueError(f"probe_dice needs at least 2 cases; got {len(cases)}")
-    layer = source.network.get_submodule(head_name(source.network, source))
+    layer = probed_layer(source)
     rng = np.random.default_rng([seed, 4])
     order = rng.permutation(len(cases))
     halves = [sorted(order[::2].tolist()), sorted(order[1::2].tolist())]
@@ -100,8 +100,7 @@ def _measured(
     count, classes = len(samples.ids), len(bias)
     overlap, predicted, labelled = (np.zeros((count, classes)) for _ in range(3))
     likelihood = np.zeros(count)
-    for places in np.array_split(np.arange(len(samples)), -(-len(samples) // BATCH)):
-        batch = samples.batch(places)
+    for batch in samples.covering(BATCH):
         with torch.no_grad(), inputs_of(layer) as seen:
             source.logits(batch.images)
         features = unpadded(seen.pop(), batch.labels.shape[1:])

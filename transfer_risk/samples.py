@@ -107,15 +107,25 @@ class Samples:
         ]
         return self._stacked(places, windows)
 
-    def covering(self) -> Iterator[Batch]:
-        """Batches of one patch each that together cover all samples; pixels where two overlap come twice."""
-        for place in range(len(self)):
-            starts = [
-                sorted({min(start, n - p) for start in range(0, n, p)})
-                for n, p in zip(self._labels(place).shape, self.patch, strict=True)
-            ]
-            for corner in product(*starts):
-                yield self._stacked(np.array([place]), [self._at(corner)])
+    def covering(self, size: int = 1) -> Iterator[Batch]:
+        """At most `size` patches each, that together hold each pixel once: in the later of two that overlap it has label -1."""
+        tiles = [(place, tile) for place in range(len(self)) for tile in self._tiles(place)]
+        for first in range(0, len(tiles), size):
+            places, parts = zip(*tiles[first : first + size], strict=True)
+            batch = self._stacked(np.array(places), [self._at([s for s, _ in t]) for t in parts])
+            for labels, tile in zip(batch.labels, parts, strict=True):
+                for axis, (_, seen) in enumerate(tile):
+                    labels.narrow(axis, 0, seen).fill_(-1)
+            yield batch
+
+    def _tiles(self, place: int) -> Iterator[tuple[tuple[int, int], ...]]:
+        """Patches that cover a sample: along each axis the start, and how much of it the patch before has shown."""
+        axes = []
+        for n, p in zip(self._labels(place).shape, self.patch, strict=True):
+            starts = sorted({min(start, n - p) for start in range(0, n, p)})
+            ends = [0, *(s + p for s in starts)]
+            axes.append([(s, end - s) for s, end in zip(starts, ends, strict=False)])
+        return product(*axes)
 
     def _stacked(self, places: Array, windows: Sequence[tuple[slice, ...]]) -> Batch:
         owners = self.owners
