@@ -9,6 +9,7 @@ import torch
 
 import transfer_risk as tr
 from transfer_risk import probing
+from transfer_risk.adapters.nnunet.network import Folds
 from transfer_risk.collecting import collect
 from transfer_risk.heads import head_name
 from transfer_risk.probes import Pixels, fitted
@@ -153,7 +154,7 @@ def test_by_default_sources_rank_by_the_probe_where_all_have_one(task, monkeypat
         tr.rank_sources([make_source()], task, by="luck")
 
 
-def test_a_source_that_sees_parts_is_probed_on_whole_images(task):
+def test_a_source_that_sees_parts_or_mirrors_is_probed_on_images_as_they_are(task):
     """A network without neighbourhood: the parts side by side are the image."""
     network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 1), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1)
@@ -161,12 +162,21 @@ def test_a_source_that_sees_parts_is_probed_on_whole_images(task):
     whole = tr.Source("whole", network, ("background", "csf"), ("T1",), encoder=r"^0\.")
     parts = replace(whole, preprocessing=replace(whole.preprocessing, size=(9, 8)))
     weight, bias = torch.randn(len(task.classes), 4), torch.randn(len(task.classes))
+    mirrored = replace(whole, network=Folds([network], (0, 1)))
     found = []
-    for source in (whole, parts):
+    for source in (whole, mirrored, parts):
         samples = collect(source, task.cases[:3], task, mapped=False)
         found.append(_measured(source, samples, network[2], weight, bias))
     assert not samples.whole
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-6)
+
+
+def test_a_mean_of_networks_is_not_probed(task):
+    networks = [tr.UNet(1, 2, width=4, depth=2) for _ in range(2)]
+    source = replace(make_source(), network=Folds(networks))
+    with pytest.raises(ValueError, match="is the mean of 2 networks"):
+        probe_scores(source, task, task.cases)
 
 
 def test_a_source_whose_head_cannot_be_probed_has_no_probe_dice(task):

@@ -166,23 +166,50 @@ def test_a_callable_that_is_no_network_is_not_called_without_trust(tmp_path, mar
         tr.load_source(tmp_path)
 
 
-def test_a_script_that_touches_files_is_refused(tmp_path, mark):
+@pytest.mark.parametrize(
+    "call",
+    [
+        "torch.from_file({})",
+        "torch . from_file ({})",
+        "torch.\\\n  from_file({})",
+        "(torch. # a word\n  from_file({}))",
+        "ops.aten.from_file({})",
+        "ops . aten. from_file\t({})",
+    ],
+)
+@pytest.mark.parametrize("ending", [".py", ".PY"])
+def test_a_script_that_touches_files_is_refused(tmp_path, mark, call, ending):
     path = FIXTURES / "exported" / "scripted.ts"
     evil = tmp_path / "evil.ts"
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(evil, "w", zipfile.ZIP_STORED) as made:
         for name in archive.namelist():
             data = archive.read(name)
             if name.endswith("unet.py"):
-                line = f'    _9 = torch.from_file("{mark}", True, 8, dtype=0)\n'.encode()
+                written = call.format(f'"{mark}", True, 8, dtype=0')
+                line = f"    _9 = {written}\n".encode()
                 head, sep, rest = data.partition(b"-> Tensor:\n")
                 data = head + sep + line + rest
                 assert sep
-            made.writestr(name, data)
+            made.writestr(name.replace(".py", ending), data)
     (tmp_path / "source.toml").write_text(DESCRIPTION)
     assert script_dangers(path) == []
     with pytest.raises(
         ValueError, match=r"evil.ts: is a TorchScript program that calls torch.from_file"
     ):
+        tr.load_source(evil)
+
+
+def test_a_script_with_two_records_of_one_name_is_refused(tmp_path):
+    evil = tmp_path / "evil.ts"
+    with (
+        zipfile.ZipFile(FIXTURES / "exported" / "scripted.ts") as archive,
+        zipfile.ZipFile(evil, "w", zipfile.ZIP_STORED) as made,
+    ):
+        for name in archive.namelist():
+            made.writestr(name, archive.read(name))
+        made.writestr(next(n for n in archive.namelist() if n.endswith("unet.py")).upper(), b"")
+    (tmp_path / "source.toml").write_text(DESCRIPTION)
+    with pytest.raises(ValueError, match="two records of the same name"):
         tr.load_source(evil)
 
 

@@ -21,6 +21,16 @@ OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""
 
 
+def refuse_ensemble(source: Source) -> None:
+    """Raise ValueError where a source is the mean of several networks: no one layer gives its outputs."""
+    members = getattr(source.network, "folds", ())
+    if len(members) > 1:
+        raise ValueError(
+            f"source {source.name} is the mean of {len(members)} networks, which get no new head together; fine-tune one "
+            "of them: give its fold folder"
+        )
+
+
 def refuse_stored(source: Source) -> None:
     """Raise ValueError for a source without a network."""
     if source.stored is not None:
@@ -163,12 +173,7 @@ def _with_new_layer(source: Source, num_classes: int) -> Source:
     Raises:
         ValueError: if the network does not work with it.
     """
-    members = getattr(source.network, "folds", ())
-    if len(members) > 1:
-        raise ValueError(
-            f"source {source.name} is the mean of {len(members)} networks, which get no new head together; fine-tune one "
-            "of them: give its fold folder"
-        )
+    refuse_ensemble(source)
     name = head_name(source.network, source)
     with_outputs(source.network, name, num_classes)
     source = replace(source, architecture=_headed(source.architecture, name))

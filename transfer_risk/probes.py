@@ -7,7 +7,6 @@ A head that is kept can start anti-correlated with the new labels. Linear probin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer_risk.heads import head_name
+from transfer_risk.heads import head_name, refuse_ensemble
 from transfer_risk.objectives import Objective
 from transfer_risk.prediction import BATCH
-from transfer_risk.samples import Samples
+from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
 
 RECALIBRATED, FITTED, PIXELS = 192, 96, 60_000  # slices, slices, pixels
@@ -64,8 +63,9 @@ def probed_layer(source: Source) -> Any:
     """The last layer of a source's network, whose inputs a probe reads.
 
     Raises:
-        ValueError: if it is no 1x1 convolution.
+        ValueError: if it is no 1x1 convolution, or one of several networks has it.
     """
+    refuse_ensemble(source)
     name = head_name(source.network, source)
     layer = source.network.get_submodule(name)
     size = getattr(layer, "kernel_size", (0,))
@@ -108,13 +108,11 @@ def pixels_of(
     groups = list(_parts(len(samples), FITTED, rng))
     share = PIXELS / sum(len(g) for g in groups)
     found: list[Pixels] = []
-    with torch.no_grad(), inputs_of(layer) as seen:
-        student.network.eval()
-        for places in groups:
-            batch = samples.batch(places, rng)
-            student.logits(batch.images)
-            features = unpadded(seen.pop(), batch.labels.shape[1:])
-            found.append(_drawn(features, batch.labels, share * len(places), rng))
+    student.network.eval()
+    for places in groups:
+        batch = samples.batch(places, rng)
+        features = features_of(student, layer, batch)
+        found.append(_drawn(features, batch.labels, share * len(places), rng))
     joined = (
         torch.cat([getattr(p, n) for p in found]) for n in ("features", "labels", "importance")
     )
@@ -175,7 +173,23 @@ def _parts(count: int, most: int, rng: np.random.Generator) -> Iterator[np.ndarr
     yield from np.array_split(chosen, -(-len(chosen) // BATCH))
 
 
-def unpadded(features: Tensor, shape: Sequence[int]) -> Tensor:
+def features_of(source: Source, layer: nn.Module, batch: Batch) -> Tensor:
+    """Inputs of the last layer on a batch, (B, *S, F); where a network mirrors its images, those of the images as they are.
+
+    Raises:
+        ValueError: if the last layer works at another resolution than the images have.
+    """
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            source.logits(batch.images)
+    finally:
+        hook.remove()
+    return _unpadded(seen[0], batch.labels.shape[1:])
+
+
+def _unpadded(features: Tensor, shape: Sequence[int]) -> Tensor:
     """Features (B, F, *S') as (B, *S, F), without what the network padded at the end of each axis.
 
     Raises:
@@ -188,14 +202,3 @@ def unpadded(features: Tensor, shape: Sequence[int]) -> Tensor:
         )
     crop = tuple(slice(0, n) for n in shape)
     return features.float()[(slice(None), slice(None), *crop)].movedim(1, -1)
-
-
-@contextmanager
-def inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """The inputs of a layer, as they come."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()

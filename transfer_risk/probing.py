@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transfer_risk.collecting import collect
 from transfer_risk.intervals import Estimate
 from transfer_risk.prediction import BATCH
-from transfer_risk.probes import fitted, inputs_of, pixels_of, probed_layer, unpadded
+from transfer_risk.probes import features_of, fitted, pixels_of, probed_layer
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
 from transfer_risk.sources import Source, evaluating
@@ -101,9 +101,7 @@ def _measured(
     overlap, predicted, labelled = (np.zeros((count, classes)) for _ in range(3))
     likelihood = np.zeros(count)
     for batch in samples.covering(BATCH):
-        with torch.no_grad(), inputs_of(layer) as seen:
-            source.logits(batch.images)
-        features = unpadded(seen.pop(), batch.labels.shape[1:])
+        features = features_of(source, layer, batch)
         logs = (features @ weight.T + bias).log_softmax(-1)
         for row, labels, case in zip(logs, batch.labels, batch.cases.tolist(), strict=True):
             valid = labels >= 0

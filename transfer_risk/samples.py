@@ -108,7 +108,7 @@ class Samples:
         return self._stacked(places, windows)
 
     def covering(self, size: int = 1) -> Iterator[Batch]:
-        """At most `size` patches each, that together hold each pixel once: in the later of two that overlap it has label -1."""
+        """Batches of `size` patches that together hold each pixel once; in the later of two that overlap its label is -1."""
         tiles = [(place, tile) for place in range(len(self)) for tile in self._tiles(place)]
         for first in range(0, len(tiles), size):
             places, parts = zip(*tiles[first : first + size], strict=True)

@@ -91,7 +91,7 @@ def _scripted(file: Path, trust: bool) -> nn.Module:
     found = [] if trust else script_dangers(file)
     if found:
         raise ValueError(
-            f"{file}: is a TorchScript program that calls {', '.join(found)}, which touches files, so it was not loaded; "
+            f"{file}: is a TorchScript program that calls {', '.join(found)}, which may touch files, so it was not loaded; "
             "give --trust if you trust whoever made it"
         )
     with _quiet(), _whole(file):

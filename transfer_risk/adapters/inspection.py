@@ -13,6 +13,10 @@ from typing import IO, Any
 import torch
 
 FILE_OPERATORS = ("from_file", "save", "load", "_save", "_load")
+GAP = r"(?:\s|\\|#[^\n]*\n)*"
+FILE_CALL = re.compile(
+    rf"\b(?:torch|aten|ops{GAP}\.{GAP}\w+){GAP}\.{GAP}({'|'.join(FILE_OPERATORS)}){GAP}\("
+)
 
 
 def kind_of(path: Path) -> str:
@@ -48,15 +52,16 @@ def unsafe_globals(path: Path) -> list[str]:
 
 
 def script_dangers(path: Path) -> list[str]:
-    """Operators that read or write files in a TorchScript archive's code."""
-    pattern = re.compile(rf"\b(?:torch|aten|ops\.\w+)\.({'|'.join(FILE_OPERATORS)})\(")
+    """What in a TorchScript archive reads or writes files, in words.
+
+    Torch looks members up without regard to case, and lets space, comments and broken lines stand between words.
+    """
     with zipfile.ZipFile(path) as archive:
-        code = [
-            archive.read(n).decode(errors="replace")
-            for n in archive.namelist()
-            if n.endswith(".py")
-        ]
-    return sorted({f"torch.{name}" for text in code for name in pattern.findall(text)})
+        names = archive.namelist()
+        if len({name.lower() for name in names}) < len(names):
+            return ["one of two records of the same name"]
+        code = [archive.read(n).decode(errors="replace") for n in names if ".py" in n.lower()]
+    return sorted({f"torch.{name}" for text in code for name in FILE_CALL.findall(text)})
 
 
 def foreign_globals(data: bytes) -> set[str]:
