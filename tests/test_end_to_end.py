@@ -164,6 +164,26 @@ def test_eep_dice_uses_the_threshold_of_the_other_cases(tmp_path):
     )
 
 
+def test_eep_dice_of_a_class_that_one_case_has_is_unknown_and_spoils_no_other(tmp_path):
+    """The other class is found as well as where the rare one is background."""
+    dices = {}
+    for name, rare in (("rare", 2), ("without", 0)):
+        root = tmp_path / name
+        write_dataset(root)
+        for k in range(5):
+            path = root / "labelsTr" / f"case_{k}.nii.gz"
+            labels = np.asarray(nib.load(path).dataobj)
+            save(path, np.where(labels == 2, rare if k == 0 else 0, labels).astype(np.uint8))
+        tr.write_tasks(root, tmp_path / "tasks")
+        path = tmp_path / "tasks" / f"{name}.toml"
+        path.write_text(re.sub(r"test = \[.*?\]", "test = []", path.read_text(), flags=re.S))
+        made = tr.score(make_source(), tr.load_task(path)).estimates
+        assert np.isnan(made["eep_dice[b]"].value)
+        assert made["eep_dice"].value == pytest.approx(made["eep_dice[a]"].value)
+        dices[name] = made["eep_dice[a]"].value
+    assert dices["rare"] == pytest.approx(dices["without"], abs=0.05) and dices["rare"] > 0.1
+
+
 def test_score_map_predict_and_pretrain_on_the_command_line(folder):
     task = folder / "tasks" / "blobs.toml"
     scored = run(

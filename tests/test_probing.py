@@ -185,3 +185,20 @@ def test_a_source_whose_head_cannot_be_probed_has_no_probe_dice(task):
     ranking = tr.rank_sources([source], task)
     assert ranking.by == "leep" and np.isnan(ranking.scores[0].estimates["probe_dice"].value)
     assert "no probe: head probe needs a 1x1 convolution" in ranking.scores[0].warnings[0]
+
+
+def test_sources_of_equal_probe_dice_stand_by_log_likelihood(task, monkeypatch):
+    def equal(source, task, cases, **_):
+        likelihood = -float(source.name[1:])
+        return probing.ProbeScores(np.zeros(len(cases)), np.full(len(cases), likelihood))
+
+    monkeypatch.setattr(probing, "probe_scores", equal)
+    for seeds in ((2, 1, 3), (3, 2, 1)):
+        ranking = tr.rank_sources([make_source(k) for k in seeds], task)
+        assert [s.source for s in ranking.scores] == ["s1", "s2", "s3"]
+
+
+def test_ranking_by_a_score_that_no_source_has_is_refused(task):
+    source = make_source(classes=("background", "other"))
+    with pytest.raises(ValueError, match=r"known of some source, leep.*nce; got dice"):
+        tr.rank_sources([source], task, by="dice")

@@ -76,6 +76,16 @@ def test_thresholds_come_from_the_other_cases():
             assert bins[case, k] == int(np.argmax(scores))
 
 
+def test_a_class_of_one_case_has_no_threshold():
+    rng = np.random.default_rng(1)
+    histograms = rng.integers(1, 9, (4, 3, 2, 8)).astype(float)
+    before = best_threshold_bins(histograms)
+    assert (before < 8).all()
+    histograms[1:, 2, 1] = 0
+    after = best_threshold_bins(histograms)
+    assert (after[:, 2] == 8).all() and (after[:, :2] == before[:, :2]).all()
+
+
 def test_dice_of_two_empty_masks_is_unknown():
     made = dice(np.array([0.0, 2.0]), np.array([0.0, 3.0]), np.array([0.0, 5.0]))
     assert np.isnan(made[0]) and made[1] == 0.5

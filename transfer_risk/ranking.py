@@ -62,12 +62,15 @@ def rank_sources(
     By default by `probe_dice` where every source can be probed, else by LEEP: for fine-tuning with `--head probe` it lost
     least Dice against the best choice of all scores (docs/results.md).
 
+    Sources of the same `probe_dice`, such as 0, stand in the order of `probe_log_likelihood`.
+
     A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
     predict no case at all is left out and named. With `probe`, or by a probe's score, each source is also probed, which
     costs about two more passes over the training cases.
 
     Raises:
-        ValueError: if `by` is neither a score nor `auto`, two sources share a name, or no source could be scored.
+        ValueError: if `by` is neither a score nor `auto`, or known of no source; if two sources share a name, or none could
+            be scored.
     """
     if by not in (AUTO, *SCORES):
         raise ValueError(f"by must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}")
@@ -84,7 +87,13 @@ def rank_sources(
     if by == AUTO:
         known = [not math.isnan(s.estimates["probe_dice"].value) for s in scores.values()]
         by = "probe_dice" if all(known) else "leep"
-    ordered = sorted(scores.values(), key=lambda s: _descending(s.estimates[by].value))
+    if all(math.isnan(s.estimates[by].value) for s in scores.values()):
+        known = [n for n in SCORES if any(not math.isnan(_value(s, n)) for s in scores.values())]
+        raise ValueError(
+            f"by must be a score that is known of some source, {', '.join(known)}; got {by}"
+        )
+    ties = (by, "probe_log_likelihood") if by == "probe_dice" else (by,)
+    ordered = sorted(scores.values(), key=lambda s: [_descending(_value(s, n)) for n in ties])
     return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
 
 
@@ -149,6 +158,10 @@ def _difference(own: Estimate, following: Estimate | None) -> dict[str, float | 
     return dict(
         zip(names, (difference.value, *difference.interval(), difference.p_value), strict=True)
     )
+
+
+def _value(own: Score, name: str) -> float:
+    return own.estimates[name].value if name in own.estimates else math.nan
 
 
 def _descending(value: float) -> float:

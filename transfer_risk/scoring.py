@@ -203,9 +203,8 @@ def _third_pass(
     for _, theta, labels in predictions:
         k = len(result)
         others = (total - joints[k]).smoothed
-        threshold = torch.from_numpy(second.edges[np.arange(num_classes), first[k]]).clamp(
-            min=1e-12
-        )
+        edges = second.edges[np.arange(num_classes), np.minimum(first[k], BINS - 1)]
+        threshold = torch.from_numpy(edges).clamp(min=1e-12)
         winners = []
         for run, own_labels in _runs(theta, labels):
             eep = expected_prediction(run, others)[0]
@@ -271,11 +270,15 @@ def _dice_values(
     second: SecondPass,
     overlaps: list[dict[int, tuple[int, int, int]]],
 ) -> dict[str, NDArray[np.float64]]:
-    """Dice by score name, (n,) each: mean over the classes that the case or its prediction has."""
+    """Dice by score name, (n,) each: mean over the classes that the case or its prediction has.
+
+    EEP-Dice of a class that fewer than two cases have is unknown, as its threshold is.
+    """
     foreground = range(1, len(classes))
     unknown = np.full(len(plain), math.nan)
     many = len(overlaps) > 0
-    eep = {k: _case_dice(overlaps, k) if many else unknown for k in foreground}
+    shared_by = {k: sum(case[k][2] > 0 for case in overlaps) for k in foreground}
+    eep = {k: _case_dice(overlaps, k) if shared_by[k] > 1 else unknown for k in foreground}
     argmax = {k: _case_dice(second.argmax, k) if many else unknown for k in foreground}
     result = {
         "eep_dice": mean_known(np.stack(list(eep.values()))),
