@@ -201,6 +201,10 @@ def test_what_a_bundle_does_not_say_plainly_is_asked_for(bundle):
         ValueError, match=r"preprocessing has RandFlipd, which has no equal here; write \[prep"
     ):
         tr.load_source(bundle)
+    two = [{"_target_": "ScaleIntensityd"}, {"_target_": "NormalizeIntensityd"}]
+    change(bundle, preprocessing={"transforms": two})
+    with pytest.raises(ValueError, match="NormalizeIntensityd after another change of intensities"):
+        tr.load_source(bundle)
     (bundle / "source.toml").write_text('format = 1\n[preprocessing]\nnormalise = "minmax"\n')
     assert tr.load_source(bundle).preprocessing == tr.Preprocessing(normalise="minmax")
     (bundle / "configs" / "metadata.json").unlink()

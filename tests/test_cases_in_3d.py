@@ -10,7 +10,7 @@ from torch import nn
 
 import transfer_risk as tr
 from transfer_risk.passes import Predictions
-from transfer_risk.prediction import decide, predict_images, predict_volume
+from transfer_risk.prediction import decide, predict_images, predict_volume, prepare
 from transfer_risk.volumes import Volume
 
 
@@ -121,3 +121,21 @@ def test_kept_cases_are_those_that_were_predicted(task):
         for (a, theta, labels), (b, other, others) in zip(kept, fresh, strict=True):
             assert a.id == b.id and torch.equal(theta, other) and torch.equal(labels, others)
     assert len(calls) == 3
+
+
+def test_a_slice_is_padded_alike_alone_and_among_others():
+    """The smallest value of the examination pads each slice, whichever slices share its batch."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 5, (1, 9, 7, 20)).astype(np.float32)
+    image[..., 17] -= 80
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 2, 3, padding=1).eval()
+    given = tr.Preprocessing(normalise="zscore", size=(12, 12))
+    flat = tr.Source("flat", network, ("background", "a"), ("T1",), preprocessing=given)
+    volume = Volume(image, np.eye(4))
+    theta = predict_volume(flat, volume)
+    images = prepare(flat, volume).images
+    padded = torch.nn.functional.pad(images, (2, 3, 1, 2), value=float(images.min()))
+    with torch.no_grad():
+        expected = network(padded)[..., 1:-2, 2:-3].softmax(1)
+    np.testing.assert_allclose(theta, expected.permute(1, 2, 3, 0), atol=1e-6)

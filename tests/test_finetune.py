@@ -24,6 +24,7 @@ from test_heads import RESIDUAL
 import transfer_risk as tr
 from transfer_risk import fitting
 from transfer_risk.cli import main
+from transfer_risk.subsets import few_shot
 
 SMALL = ("--iterations", 4, "--batch", 2, "--checkpoint", 2, "--lr", 0.01)
 VOLUME = {
@@ -418,6 +419,19 @@ def test_a_changed_input_is_named(folder, change):
     refused(tune(folder), "", 0)
     words = change(folder)
     refused(tune(folder), f"{words} since the run began; choose another --out")
+
+
+def test_a_broken_case_that_is_kept_for_the_decision_leaves_nothing(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    recipe = tr.Recipe(validation=0.4, decision="tuned")
+    _, validation = few_shot(task, recipe)
+    path = validation[0].images[0]
+    image = nib.load(path)
+    data = image.get_fdata()
+    data[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+    refused(tune(folder, "--validation", 0.4, "--decision", "tuned"), Path(path).name)
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -264,8 +264,8 @@ def test_the_encoder_is_found_and_the_network_learns(folder):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_saved_source_predicts_the_same(name, tmp_path):
     source = tr.load_source(FOLDERS[name])
-    tr.save_source(source, tmp_path / "saved")
-    again = tr.load_source(tmp_path / "saved")
+    tr.save_source(source, tmp_path / "saved-v1.2")
+    again = tr.load_source(tmp_path / "saved-v1.2")
     volume = images_of(REGIONS.parent if name == "regions" else SAGITTAL.parent)
     np.testing.assert_array_equal(predict_volume(again, volume), predict_volume(source, volume))
     assert again.classes == source.classes and again.trained == dict(source.trained)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from transfer_risk.passes import read_for
-from transfer_risk.prediction import BATCH, pad_to, predict_images, prepare
+from transfer_risk.prediction import BATCH, air_of, pad_to, predict_images, prepare
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
@@ -39,6 +39,7 @@ def collect(
     Raises:
         ValueError: if a case cannot be read or predicted, or nothing is selected.
     """
+    air: list[float] = []
     images: list[Array] = []
     labels: list[Array] = []
     thetas: list[Array] = []
@@ -49,11 +50,13 @@ def collect(
         volume = read_for(source, case, task)
         ready = prepare(source, volume)
         assert ready.labels is not None and volume.labels is not None
+        air.append(air_of(source, ready.images))
         used, target = ready.images[ready.counts], ready.labels[ready.counts]
         images.append(_stored(used.numpy()))
         labels.append(_stored(target.numpy().astype(np.int16)))
         if mapped and len(used):
-            theta = torch.cat([predict_images(source, part) for part in torch.split(used, BATCH)])
+            parts = torch.split(used, BATCH)
+            theta = torch.cat([predict_images(source, part, air=air[-1]) for part in parts])
             whole = torch.zeros((len(ready.images), *theta.shape[1:]))
             whole[ready.counts] = theta
             valid = volume.labels >= 0
@@ -65,7 +68,7 @@ def collect(
         raise ValueError(f"task {task.name}: selects no training slice; look at [slices]")
     joint = reduce(add, joints) if joints else None
     maps = [] if joint is None else list(_maps(thetas, [a for a in labels if len(a)], joint))
-    return _equal_sizes(images, labels, maps, source, tuple(c.id for c in cases), joint)
+    return _equal_sizes(images, labels, maps, air, source, tuple(c.id for c in cases), joint)
 
 
 def _maps(thetas: list[Array], labels: list[Array], joint: Joint) -> Iterator[Array]:
@@ -87,6 +90,7 @@ def _equal_sizes(
     images: list[Array],
     labels: list[Array],
     maps: list[Array],
+    air: list[float],
     source: Source,
     ids: tuple[str, ...],
     joint: Joint | None,
@@ -96,11 +100,8 @@ def _equal_sizes(
     size = source.preprocessing.size or tuple(
         max(labels[k].shape[axis] for k in full) for axis in range(1, labels[full[0]].ndim)
     )
-    air = [
-        float(images[k].min()) if source.preprocessing.normalise == "zscore" else 0.0 for k in full
-    ]
     return Samples(
-        tuple(_padded(images[k], size, v) for k, v in zip(full, air, strict=True)),
+        tuple(_padded(images[k], size, air[k]) for k in full),
         tuple(_padded(labels[k], size, -1) for k in full),
         tuple(_padded(m, size, np.nan) for m in maps),
         tuple(ids[k] for k in full),

@@ -51,7 +51,7 @@ def tuned(predictions: Predictions) -> Decision:
     and by the class that it falls from, tells the Dice of every step at once.
 
     Raises:
-        ValueError: if no case can be used.
+        ValueError: if a case cannot be used, or there is none.
     """
     classes = len(predictions.task.classes)
     offsets = np.zeros(classes)
@@ -75,7 +75,7 @@ def tuned(predictions: Predictions) -> Decision:
 def _scores(predictions: Predictions, offsets: NDArray[Any], k: int) -> NDArray[Any]:
     """Mean Dice over cases and foreground classes at each step of class k's offset, (steps,)."""
     rows = [_case_scores(theta[0], labels[0], offsets, k) for _, theta, labels in predictions]
-    if not rows:
+    if predictions.failed or not rows:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     return mean_known(np.stack(rows))
 

@@ -108,12 +108,13 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
     images, counts, back = ready.images, ready.counts, ready.back
     del ready
     give_back_memory()
+    air = air_of(source, images)
     if len(images) == 1:
-        result = predict_images(source, images)
+        result = predict_images(source, images, air=air)
     else:
         result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
         for places in torch.split(counts.nonzero()[:, 0], BATCH):
-            result[places] = predict_images(source, images[places])
+            result[places] = predict_images(source, images[places], air=air)
     del images
     return back(result)
 
@@ -124,11 +125,16 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def predict_images(source: Source, images: Tensor) -> Tensor:
+def air_of(source: Source, images: Tensor) -> float:
+    """What an examination is padded with: its smallest value where a z-score has moved 0, else 0."""
+    return float(images.min()) if source.preprocessing.normalise == "zscore" else 0.0
+
+
+def predict_images(source: Source, images: Tensor, *, air: float | None = None) -> Tensor:
     """Probabilities of preprocessed images (B, C, *S): padded to the source's size, or in windows where larger.
 
     Raw outputs of overlapping windows are blended with Gaussian weights before they become probabilities, as MONAI and
-    nnU-Net do; windows of 3D sources run one at a time.
+    nnU-Net do; windows of 3D sources run one at a time. Padding is `air`, by default that of these images.
     """
     size, shape = source.preprocessing.size, tuple(images.shape[2:])
     if not size:
@@ -137,8 +143,8 @@ def predict_images(source: Source, images: Tensor) -> Tensor:
         raise ValueError(
             f"source {source.name}: size must have {len(shape)} numbers; got {list(size)}"
         )
-    air = float(images.min()) if source.preprocessing.normalise == "zscore" else 0.0
-    padded, crop = pad_to(images, size, value=air)
+    value = air_of(source, images) if air is None else air
+    padded, crop = pad_to(images, size, value=value)
     if any(n > s for n, s in zip(padded.shape[2:], size, strict=True)):
         outputs = _windows(source, padded, size)
     else:

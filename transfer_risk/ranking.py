@@ -88,9 +88,9 @@ def rank_sources(
         known = [not math.isnan(s.estimates["probe_dice"].value) for s in scores.values()]
         by = "probe_dice" if all(known) else "leep"
     if all(math.isnan(s.estimates[by].value) for s in scores.values()):
-        known = [n for n in SCORES if any(not math.isnan(_value(s, n)) for s in scores.values())]
+        found = [n for n in SCORES if any(not math.isnan(_value(s, n)) for s in scores.values())]
         raise ValueError(
-            f"by must be a score that is known of some source, {', '.join(known)}; got {by}"
+            f"by must be a score that is known of some source, {', '.join(found)}; got {by}"
         )
     ties = (by, "probe_log_likelihood") if by == "probe_dice" else (by,)
     ordered = sorted(scores.values(), key=lambda s: [_descending(_value(s, n)) for n in ties])

@@ -13,6 +13,7 @@ from nibabel import orientations
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
+from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import adapted_source, freeze, refuse_stored
 from transfer_risk.loadreport import LoadReport, load_report
@@ -78,6 +79,7 @@ def begin(
     if check:
         check(student)
     training, validation = few_shot(task, recipe)
+    check_cases(task, validation)
     student = replace(student, trained=_record(source, task, training, recipe))
     classes = len(task.classes)
     samples = collect(source, training, task, mapped=recipe.method in MAPPED, progress=tell)

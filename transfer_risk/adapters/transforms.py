@@ -38,7 +38,12 @@ def preprocessing(
     for entry in _transforms(config.get("preprocessing"), config, where):
         if _kind(entry) not in READERS:
             given = resolved({k: v for k, v in entry.items() if k != "device"}, config, where)
-            found |= _transform(given, where, dims, channels)
+            made = _transform(given, where, dims, channels)
+            if found["normalise"] != "none" and "normalise" in made:
+                raise _no_equal(
+                    where, f"{entry.get('_target_')} after another change of intensities"
+                )
+            found |= made
     inferer = followed(config.get("inferer", {}), config, f"{file}: inferer")
     if _kind(inferer) == "SlidingWindowInferer":
         given = resolved(
@@ -78,9 +83,13 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
         and (given.get("b_min"), given.get("b_max")) == (0, 1)
     ):
         return {"normalise": "window", "window": [given["a_min"], given["a_max"]]}
-    raise ValueError(
-        f"{where} has {given.get('_target_')}, which has no equal here; write [preprocessing] in a source.toml beside the "
-        "bundle or give --source-config"
+    raise _no_equal(where, str(given.get("_target_")))
+
+
+def _no_equal(where: str, what: str) -> ValueError:
+    return ValueError(
+        f"{where} has {what}, which has no equal here; write [preprocessing] in a source.toml beside the bundle or give "
+        "--source-config"
     )
 
 

@@ -40,7 +40,7 @@ OPTIONS = ("target", "folds", "checkpoint", "mirror")
 def matches(path: Path, description: Description) -> bool:
     """Whether it is a trained-model folder, one fold of it, or a source that was made from one."""
     place = folder_of(path)
-    known = description.target in ("", "nnunet") and path.suffix in ("", ".toml")
+    known = description.target in ("", "nnunet") and (path.is_dir() or path.suffix in ("", ".toml"))
     return known and (_is_saved(description) or is_fold(place) or any(folds(place)))
 
 
