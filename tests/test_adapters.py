@@ -508,6 +508,9 @@ def test_missing_channels_are_an_error_or_an_explicit_choice(task, tmp_path):
     np.testing.assert_array_equal(zero, np.stack([t2, np.zeros_like(t1), t1]))
     repeat = in_order(replace(source, missing_channels="repeat"), volume, target.channels).image
     np.testing.assert_array_equal(repeat, np.stack([t2, t2, t1]))
+    nothing = replace(source, channels=("CT", "PET", "US"), missing_channels="zero")
+    with pytest.raises(ValueError, match="zero needs a channel that both have"):
+        in_order(nothing, volume, target.channels)
     for how, words in (("zero", "zeros"), ("repeat", "copies of another channel")):
         made = run("score", task, tmp_path / "three", "--missing-channels", how)
         assert (

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ from torch import nn
 
 import transfer_risk as tr
 from transfer_risk.examinations import examinations, write_predictions
+from transfer_risk.prediction import prepare
 
 
 class Brighter(nn.Module):
@@ -104,3 +106,37 @@ def test_an_image_is_never_written_over(tmp_path, probabilities):
             source("T1"), [path, other][: 1 + probabilities], folder, probabilities=probabilities
         )
     assert path.read_bytes() == before and len(list(tmp_path.rglob("*.nii.gz"))) == 2
+
+
+def test_a_prediction_is_written_again_and_a_label_is_not(tmp_path):
+    path = save(tmp_path / "images" / "x.nii.gz", 3)
+    out = tmp_path / "labels"
+    for _ in range(2):
+        paths, _ = write_predictions(source("T1"), [path], out, probabilities=True)
+        assert paths == [out / "x.nii.gz"]
+    for name in ("x.nii.gz", "x_probabilities.nii.gz"):
+        before = save(out / name, 0).read_bytes()
+        with pytest.raises(
+            ValueError, match=rf"{name}: is there, and no prediction; choose another"
+        ):
+            write_predictions(source("T1"), [path], out, probabilities=True)
+        assert (out / name).read_bytes() == before
+        (out / name).write_bytes(b"no image")
+        with pytest.raises(ValueError, match="is there, and no prediction"):
+            write_predictions(source("T1"), [path], out, probabilities=True)
+        (out / name).unlink()
+
+
+def test_what_cannot_be_predicted_is_named(tmp_path):
+    black, fine = save(tmp_path / "a.nii.gz", 0), save(tmp_path / "b.nii.gz", 3)
+    plain = source("T1")
+
+    def refusing(volume):
+        if not volume.image.any():
+            raise ValueError("image must not be 0 everywhere")
+        return prepare(plain, volume)
+
+    model = replace(plain, prepare=refusing)
+    paths, (words,) = write_predictions(model, [black, fine], tmp_path / "out")
+    assert [p.name for p in paths] == ["b.nii.gz"]
+    assert words == f"{black}: image must not be 0 everywhere"

@@ -607,3 +607,13 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     path.write_text(path.read_text().replace("b = [", "b = [7, "))
     with pytest.raises(ValueError, match=r"blobs\.toml: has been changed since .*one was made"):
         tr.compare([tr.load_run(tmp_path / "one")])
+
+
+def test_channels_that_are_taken_by_position_are_warned_of(folder):
+    assert "warning" not in tune(folder, "--iterations", 1, out="a").stderr
+    path = folder / "source" / "source.toml"
+    assert '"T1"' in path.read_text()
+    path.write_text(path.read_text().replace('"T1"', '"FLAIR"'))
+    said = tune(folder, "--iterations", 1, out="b")
+    assert said.exit_code == 0
+    assert "warning: source source reads the channels ['FLAIR']; it was given" in said.stderr

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer_risk.prediction import predict
+from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
-from transfer_risk.volumes import write
+from transfer_risk.volumes import note_of, write
 
+MARK = "transfer-risk "
+"""Start of the header description of what is written here."""
 NUMBERED = re.compile(r"(.+)_(\d{4})")
 
 
@@ -29,7 +31,7 @@ def write_predictions(
 
     Raises:
         ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
-            would be written over.
+            or another file that is no prediction would be written over.
     """
     paths, failed = [], []
     found = examinations(images, len(source.channels))
@@ -38,13 +40,13 @@ def write_predictions(
         own = _outputs(out, name, probabilities)
         try:
             raw, theta, affine = predict(source, _in_order(source, files))
-            write(own[0], raw, affine, note=f"transfer-risk {source.name} {source.decision.kind}")
+            write(own[0], raw, affine, note=f"{MARK}{source.name} {source.decision.kind}")
             paths.append(own[0])
             if probabilities:
                 volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))
-                write(own[1], volume, affine)
+                write(own[1], volume, affine, note=f"{MARK}{source.name} probabilities")
         except ValueError as error:
-            failed.append(str(error))
+            failed.append(reason(str(next(iter(files.values()))), error))
     return paths, failed
 
 
@@ -75,11 +77,13 @@ def _outputs(out: str | Path, name: str, probabilities: bool) -> list[Path]:
 
 
 def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
-    """Raise ValueError if an output is one of the images."""
+    """Raise ValueError if an output is one of the images, or a file that somebody else wrote, such as a label."""
     given = {Path(p).resolve() for p in images}
     for path in outputs:
         if path.resolve() in given:
             raise ValueError(f"{path}: is one of the images; choose another folder (--out)")
+        if path.exists() and not note_of(path).startswith(MARK):
+            raise ValueError(f"{path}: is there, and no prediction; choose another folder (--out)")
 
 
 def _place(path: Path, channels: int) -> tuple[str, int]:

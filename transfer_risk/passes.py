@@ -17,7 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import give_back_memory, in_order, predict_case, predict_volume
+from transfer_risk.prediction import (
+    give_back_memory,
+    in_order,
+    predict_case,
+    predict_volume,
+    reason,
+)
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
@@ -57,7 +63,7 @@ class Predictions:
                 try:
                     theta, labels = self._predicted(case)
                 except ValueError as error:
-                    self.failed[case.id] = str(error)
+                    self.failed[case.id] = reason(case.id, error)
                     continue
                 self._keep(case.id, theta, labels)
             else:

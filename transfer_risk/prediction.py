@@ -30,7 +30,7 @@ def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
     A channel that the task lacks is -1 (zeros), or that of the first one it has, as `source.missing_channels` says.
 
     Raises:
-        ValueError: if neither names nor number agree, and nothing is said of missing channels.
+        ValueError: if neither names nor number agree, and nothing is said of missing channels, or all would be zeros.
     """
     names = list(channels)
     shared = [c for c in source.channels if c in names]
@@ -38,10 +38,11 @@ def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
         return [names.index(c) for c in source.channels]
     if not shared and len(source.channels) == len(names):
         return list(range(len(names)))
-    if not source.missing_channels:
+    if not source.missing_channels or (source.missing_channels == "zero" and not shared):
         raise ValueError(
             f"source {source.name} wants the channels {list(source.channels)}; the task has {names}; choose a source that "
-            "fits, or stand in for missing channels with --missing-channels zero or repeat (Source.missing_channels)"
+            "fits, or stand in for missing channels with --missing-channels zero or repeat (Source.missing_channels); zero "
+            "needs a channel that both have"
         )
     first = names.index(shared[0]) if shared else 0
     fill = -1 if source.missing_channels == "zero" else first
@@ -225,3 +226,8 @@ def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array,
 
 def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+def reason(name: str, error: ValueError) -> str:
+    """Why a case or a file cannot be used, with its name."""
+    return str(error) if name in str(error) else f"{name}: {error}"

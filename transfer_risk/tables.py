@@ -145,7 +145,8 @@ def best_threshold_bins(histograms: Floats) -> NDArray[np.int64]:
     above = others[..., ::-1].cumsum(-1)[..., ::-1]
     scores = dice(above[:, :, 1], above.sum(2), others[:, :, 1].sum(-1)[..., None])
     shared = (histograms[:, :, 1].sum(-1) > 0).sum(0) > 1
-    return np.where(shared, np.nan_to_num(scores, nan=-1.0).argmax(-1), histograms.shape[-1])
+    best = np.nan_to_num(scores, nan=-1.0).argmax(-1)
+    return np.asarray(np.where(shared, best, histograms.shape[-1]))
 
 
 def mean_known(values: Floats) -> Floats:

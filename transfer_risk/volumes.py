@@ -176,6 +176,15 @@ def write(
         nib.save(image, temporary)
 
 
+def note_of(path: str | Path) -> str:
+    """Header description of a NIfTI file; empty where it cannot be read."""
+    try:
+        text: Any = nib.load(path).header["descrip"]
+    except Exception:  # nibabel, zlib and gzip raise many kinds for what is no image
+        return ""
+    return bytes(text).rstrip(b"\0").decode(errors="replace")
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """The way from an image's grid to a source's, in plain steps that `back` undoes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Reading, bar, source_options
+from transfer_risk.cli.shared import TASK, Reading, bar, notes, source_options
 from transfer_risk.recipes import CHOICES, EFFECT, Recipe
 
 OPTIONS = {  # option of the recipe -> what it does
@@ -85,6 +85,7 @@ def finetune_command(
     """Fine-tune SOURCE on TASK; measured and mapped before and after on the test cases."""
     from transfer_risk.finetuning import finetune
     from transfer_risk.layouts import load_task
+    from transfer_risk.prediction import channel_note, channel_order
     from transfer_risk.recipes import read_recipe
     from transfer_risk.summaries import run_text
 
@@ -94,10 +95,13 @@ def finetune_command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _refuse_idle(given, recipe)
+    model, target = reading.one(source), load_task(task)
+    channel_order(model, target.channels)
+    notes([note for note in [channel_note(model, target.channels)] if note], "warning")
     with bar(recipe.iterations) as progress:
         finetune(
-            reading.one(source),
-            load_task(task),
+            model,
+            target,
             recipe,
             out=out,
             resume=resume,
