@@ -59,6 +59,24 @@ def test_score_ranks_a_model_a_folder_of_probabilities_and_a_native_source(task,
     assert all(row["cases"] == 2 and row["pixels"] == model["pixels"] for row in rows.values())
 
 
+def test_saved_maps_on_another_grid_are_refused(task, tmp_path):
+    target = tr.load_task(task)
+    case = target.split("train")[0]
+    image = nib.load(case.images[0])
+    theta = np.zeros((*image.shape, len(target.classes)), np.float32)
+    theta[..., 0] = 1
+    names = ", ".join(f'"{c}"' for c in target.classes)
+    (tmp_path / "source.toml").write_text(
+        f'format = 1\nclasses = [{names}]\n[network]\ntarget = "probabilities"\n'
+    )
+    path = tmp_path / f"{case.id}.nii.gz"
+    nib.save(nib.Nifti1Image(theta, image.affine), path)
+    assert tr.score(tr.load_source(tmp_path), target, cases=[case]).cases == (case.id,)
+    nib.save(nib.Nifti1Image(theta, image.affine @ np.diag([-1, 1, 1, 1])), path)
+    with pytest.raises(ValueError, match=f"probabilities of {case.id}: has other axis directions"):
+        tr.score(tr.load_source(tmp_path), target, cases=[case])
+
+
 def described(folder, target, *, arguments, dims, weights):
     """A folder with source.toml and weights of a network of the fixtures' two channels."""
     from safetensors.torch import save_model

@@ -309,6 +309,11 @@ def test_one_file_for_each_class_has_to_be_whole(tmp_path, theta):
     nib.save(nib.Nifti1Image(theta[2], np.eye(4)), tmp_path / "a_c.nii.gz")
     with pytest.raises(ValueError, match="case a has no file of class b"):
         described(tmp_path, 'classes = ["background", "b", "c"]')
+    nib.save(nib.Nifti1Image(theta[1], np.diag([-1, 1, 1, 1])), tmp_path / "a_b.nii.gz")
+    with pytest.raises(
+        ValueError, match=r"a_b.nii.gz: has other axis directions than .*a_c.nii.gz"
+    ):
+        described(tmp_path, 'classes = ["background", "b", "c"]').stored("a")
     nib.save(nib.Nifti1Image(theta[1][:2], np.eye(4)), tmp_path / "a_b.nii.gz")
     with pytest.raises(ValueError, match="its classes must have one shape"):
         described(tmp_path, 'classes = ["background", "b", "c"]').stored("a")

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transfer_risk.outputs import activated
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case
-from transfer_risk.volumes import Prepared, Volume, prepared, read_images
+from transfer_risk.volumes import Prepared, Volume, oriented, prepared, read_images, same_geometry
 from transfer_risk.windows import blended
 
 Array = NDArray[Any]
@@ -90,6 +90,11 @@ def predict_case(source: Source, case: Case, volume: Volume, *, every_slice: boo
         raise ValueError(
             f"source {source.name}: probabilities of {case.id} must be {wanted} on the image's grid; got {theta.shape}"
         )
+    affine = source.stored_affine(case.id) if source.stored_affine else None
+    if affine is not None and oriented(case.images[0]):
+        shape = theta.shape[1:]
+        where = f"source {source.name}: probabilities of {case.id}"
+        same_geometry(case.images[0], shape, volume.affine, where, shape, affine)
     return theta
 
 

@@ -45,6 +45,7 @@ class Source:
             a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
+        stored_affine: Voxel to world (4, 4) of a case id's saved maps; None, or gives None, where their files say nothing.
         path: Folder or file that it was read from; empty if it was built in Python.
         missing_channels: What stands for channels that a task lacks: `zero`, or `repeat` (the first one that it has); empty:
             that is an error.
@@ -66,6 +67,7 @@ class Source:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Volume], Prepared] | None = None
     stored: Callable[[str], NDArray[Any]] | None = None
+    stored_affine: Callable[[str], NDArray[Any] | None] | None = None
     path: str = ""
     missing_channels: str = ""
     notes: tuple[str, ...] = ()

@@ -385,6 +385,11 @@ def is_analyze(file: Any) -> bool:
     return isinstance(file, nib.AnalyzeImage) and not isinstance(file, nib.Nifti1Pair)
 
 
+def oriented(path: str) -> bool:
+    """Whether an image file (or `file#k`) stores an orientation that can be trusted: all but Analyze do."""
+    return not is_analyze(nib.load(file_and_channel(path)[0]))
+
+
 def _affine(file: Any) -> Any:
     """Voxel to world; for Analyze nibabel's convention without the origin, which is often garbage."""
     return file.header.get_base_affine() if is_analyze(file) else file.affine

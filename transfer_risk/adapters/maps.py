@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transfer_risk.adapters.arrays import Stored, check_packing
 from transfer_risk.adapters.nnunet.saved import NnunetMap
 from transfer_risk.adapters.pickles import damaged
+from transfer_risk.volumes import same_geometry
 
 Array = NDArray[Any]
 ENDINGS = (".nii.gz", ".nii")
@@ -51,6 +52,11 @@ class NiftiMap:
             return len(self.files) + (not self.background)
         return int(_shape(self.path, 4)[3])
 
+    @property
+    def affine(self) -> Array:
+        """Voxel to world (4, 4)."""
+        return np.asarray(nib.load(self.path).affine)
+
     def read(self) -> Array:
         """Channels (Z, X, Y, Z') float32."""
         if not self.files:
@@ -60,6 +66,9 @@ class NiftiMap:
             raise ValueError(
                 f"{self.path}: its classes must have one shape; they have {', '.join(str(t.shape) for t in theta)}"
             )
+        for file in self.files[:-1]:
+            grid = theta[0].shape, np.asarray(nib.load(file).affine)
+            same_geometry(str(self.path), theta[0].shape, self.affine, str(file), *grid)
         rest = [] if self.background else [1 - np.sum(theta, axis=0)]
         return np.stack([*rest, *theta])
 

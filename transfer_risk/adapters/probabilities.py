@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.maps import Map, find_maps
+from transfer_risk.adapters.maps import Map, NiftiMap, find_maps
 from transfer_risk.adapters.nnunet.plans import labels_of
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
@@ -75,7 +75,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         "spatial_dims": 3,
     }
     source = description.source(NoNetwork(), path, found=found, architecture={}, notes=notes)
-    return replace(source, stored=partial(_stored, folder, maps, len(labels) + 1, regions))
+    stored = partial(_stored, folder, maps, len(labels) + 1, regions)
+    return replace(source, stored=stored, stored_affine=partial(_affine, maps))
 
 
 def _labels(path: Path) -> tuple[dict[str, int], bool]:
@@ -134,3 +135,9 @@ def _exclusive(p: Array) -> Array:
         free *= 1 - p[k - 1]
     result[0] = free
     return result
+
+
+def _affine(maps: Mapping[str, Map], case: str) -> NDArray[Any] | None:
+    """Voxel to world of a case's maps, where their file says it."""
+    own = maps[case]
+    return own.affine if isinstance(own, NiftiMap) else None
