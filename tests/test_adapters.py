@@ -573,7 +573,7 @@ def test_a_folder_whose_name_has_a_dot_is_a_source(native):
         ('labels = ["gm"]', r"labels must be a table"),
         (
             "[labels]\ngm = [2]",
-            r"labels.gm must be one whole number, which predict writes; got \[2\]",
+            r"labels.gm must be one whole number of 16 bits, which predict writes; got \[2\]",
         ),
         ("[labels]\nGM = 5", r"labels must name classes of \['background', 'gm'\]; got 'GM'"),
         ('[decision]\nkind = "tuned"\noffsets = [0.5]', r"decision.offsets must be one for each"),

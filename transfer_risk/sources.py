@@ -77,10 +77,15 @@ class Source:
         for name, value in self.labels.items():
             if name not in self.classes:
                 raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
-            if isinstance(value, bool) or not isinstance(value, Integral):
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or not -(2**15) <= value < 2**15:
                 raise ValueError(
-                    f"labels.{name} must be one whole number, which predict writes; got {value!r}"
+                    f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
                 )
+        if not isinstance(self.encoder, str):
+            raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")
+        if not isinstance(self.trained.get("cases", []), (list, tuple)):
+            raise ValueError(f"trained.cases must be a list; got {self.trained['cases']!r}")
         if self.decision.offsets and len(self.decision.offsets) != len(self.classes):
             raise ValueError(
                 f"decision.offsets must be one for each of the classes {list(self.classes)}; got "

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from itertools import permutations, product
+from numbers import Integral, Real
 from typing import Any
+
+from transfer_risk.tomlfiles import refuse_unknown
 
 NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
 TILINGS = ("fixed", "even")
+ORIENTATIONS = {"".join(c) for ends in permutations(("RL", "AP", "SI")) for c in product(*ends)}
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,15 @@ class Preprocessing:
         """Check the words and numbers."""
         one_of("preprocessing.normalise", self.normalise, NORMALISATIONS)
         one_of("preprocessing.tiling", self.tiling, TILINGS)
-        if any(s <= 0 for s in (*self.spacing, *self.size)):
+        one_of("preprocessing.axis", self.axis, (0, 1, 2))
+        if self.orientation and self.orientation not in ORIENTATIONS:
             raise ValueError(
-                f"spacing and size must be positive; got {self.spacing} and {self.size}"
+                f"preprocessing.orientation must be three axis codes such as RAS; got {self.orientation!r}"
             )
+        numbers("preprocessing.spacing", self.spacing, Real)
+        numbers("preprocessing.size", self.size, Integral)
+        numbers("preprocessing.window", self.window, Real, positive=False)
+        numbers("preprocessing.overlap", (self.overlap,), Real, positive=False)
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be at least 0 and below 1; got {self.overlap}")
         if (self.normalise == "window") != (
@@ -100,7 +111,12 @@ class Preprocessing:
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Preprocessing:
-        """From a TOML table, whose lists become tuples."""
+        """From a TOML table, whose lists become tuples.
+
+        Raises:
+            ValueError: naming a key that is unknown, or whose value is none of the allowed.
+        """
+        refuse_unknown(table, [f.name for f in fields(cls)], "preprocessing")
         values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
         }
@@ -247,5 +263,18 @@ def _digest(text: str) -> str:
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless a named value is an allowed one."""
-    if value not in allowed:
+    if not any(
+        value == a and isinstance(value, type(a)) and not isinstance(value, bool) for a in allowed
+    ):
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+
+
+def numbers(name: str, values: Any, kind: type, *, positive: bool = True) -> None:
+    """Raise ValueError unless named values are a tuple of finite numbers of a kind (`Real` or `Integral`)."""
+    least = 0 if positive else -math.inf
+    if isinstance(values, tuple) and all(
+        isinstance(v, kind) and not isinstance(v, bool) and least < v < math.inf for v in values
+    ):
+        return
+    words = ["positive"] * positive + ["whole"] * (kind is Integral)
+    raise ValueError(f"{name} must be {' '.join([*words, 'numbers'])}; got {values!r}")

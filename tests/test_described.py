@@ -1,0 +1,66 @@
+"""What a source.toml or a task file may say, value by value."""
+
+import math
+
+import pytest
+from blobs import make_source
+
+import transfer_risk as tr
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"axis": 5}, "preprocessing.axis must be one of 0, 1, 2; got 5"),
+        ({"axis": "2"}, "got '2'"),
+        ({"axis": 2.0}, "got 2.0"),
+        ({"axis": True}, "got True"),
+        ({"orientation": 5}, "orientation must be three axis codes such as RAS; got 5"),
+        ({"orientation": "RRS"}, "got 'RRS'"),
+        ({"orientation": "ras"}, "got 'ras'"),
+        ({"size": [16.0, 16.0]}, r"size must be positive whole numbers; got \(16.0, 16.0\)"),
+        ({"size": [16, 0]}, "size must be positive whole numbers"),
+        ({"size": 16}, "size must be positive whole numbers; got 16"),
+        ({"spacing": [1, "2"]}, "spacing must be positive numbers"),
+        ({"spacing": [1, math.nan]}, "spacing must be positive numbers"),
+        ({"spacing": [-1.0, 1.0]}, "spacing must be positive numbers"),
+        ({"overlap": "half"}, "overlap must be numbers"),
+        ({"overlap": 1.0}, "overlap must be at least 0 and below 1"),
+        ({"window": ["a", "b"], "normalise": "window"}, "window must be numbers"),
+        (
+            {"spacings": [1.0]},
+            "preprocessing does not know spacings; it may have normalise, spacing",
+        ),
+    ],
+)
+def test_preprocessing_that_cannot_be_is_named(table, words):
+    with pytest.raises(ValueError, match=words):
+        tr.Preprocessing.of(table)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAR", "PIR"])
+def test_orientations_in_any_order_are_taken(orientation):
+    assert tr.Preprocessing(orientation=orientation).orientation == orientation
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("axis = 2", "axis = 5", "preprocessing.axis must be one of 0, 1, 2; got 5"),
+        ("format = 1", "format = 1\nencoder = 5", "encoder must be a regular expression; got 5"),
+        ("format = 1", "format = 1\nlabels = {a = 40000}", "whole number of 16 bits"),
+        ("[trained]", "[trained]\ncases = 5", "trained.cases must be a list; got 5"),
+    ],
+)
+def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):
+    path = tr.save_source(make_source(), tmp_path / "s") / "source.toml"
+    text = "\n".join(
+        line for line in path.read_text().splitlines() if not line.startswith("encoder =")
+    )
+    head, _, rest = text.partition("[labels]")
+    if "labels" in new and rest:
+        text = head + rest[rest.index("[") :]
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=words):
+        tr.load_source(tmp_path / "s")
