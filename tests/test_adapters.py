@@ -153,6 +153,7 @@ def test_a_bundle_in_yaml_is_the_same(bundle):
         ({"_target_": "Spacingd", "pixdim": 2}, {"spacing": (2, 2, 2)}),
         ({"_target_": "monai.transforms.SpacingD", "pixdim": [1, 2, 3]}, {"spacing": (1, 2, 3)}),
         ({"_target_": "ScaleIntensityd"}, {"normalise": "minmax"}),
+        ({"_target_": "Orientationd", "as_closest_canonical": True}, {"orientation": "RAS"}),
         ({"_target_": "NormalizeIntensityDict"}, {"normalise": "zscore"}),
         (
             {

@@ -24,6 +24,7 @@ from test_heads import RESIDUAL
 import transfer_risk as tr
 from transfer_risk import fitting
 from transfer_risk.cli import main
+from transfer_risk.runfolder import RunFolder
 from transfer_risk.subsets import few_shot
 
 SMALL = ("--iterations", 4, "--batch", 2, "--checkpoint", 2, "--lr", 0.01)
@@ -617,3 +618,15 @@ def test_channels_that_are_taken_by_position_are_warned_of(folder):
     said = tune(folder, "--iterations", 1, out="b")
     assert said.exit_code == 0
     assert "warning: source source reads the channels ['FLAIR']; it was given" in said.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half"])
+def test_a_damaged_checkpoint_is_named(folder, content):
+    run_folder = RunFolder(folder / "run", {}, {})
+    path = folder / "run" / "checkpoint" / "state.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"state.pt: is damaged .*; remove .*checkpoint, and the run"
+    ):
+        run_folder.read_state()

@@ -52,3 +52,15 @@ def digest(path: Path) -> str:
         raise ValueError(f"{path}: no such file")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Errors about a file's content as ValueError with its name."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
+    except (TypeError, AttributeError, IndexError, ValueError) as error:
+        named = str(path) in str(error)
+        raise ValueError(str(error) if named else f"{path}: {error}") from None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, write_text, written
+from transfer_risk.files import digest, explained, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
@@ -86,7 +86,8 @@ class RunFolder:
                     f"{self.path}: is a run with {key} = {old.get(key)!r}, not {self.config.get(key)!r}; choose another "
                     "--out, or the same options to resume it"
                 )
-        inputs = self.manifest()["inputs"]
+        with explained(self.path / "manifest.json"):
+            inputs = self.manifest()["inputs"]
         for name in dict.fromkeys((*inputs, *self.inputs)):
             if self.inputs.get(name) != inputs.get(name):
                 raise ValueError(
@@ -151,7 +152,12 @@ class RunFolder:
         path = self.path / "checkpoint" / "state.pt"
         if not path.is_file():
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:  # torch, zipfile and pickle raise many kinds for a damaged file
+            raise ValueError(
+                f"{path}: is damaged ({type(error).__name__}: {error}); remove {path.parent}, and the run begins anew"
+            ) from None
         return state
 
     def write_log(self, rows: Sequence[tuple[float, ...]]) -> None:

@@ -269,7 +269,7 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
 
 
-def numbers(name: str, values: Any, kind: type, *, positive: bool = True) -> None:
+def numbers(name: str, values: Any, kind: Any, *, positive: bool = True) -> None:
     """Raise ValueError unless named values are a tuple of finite numbers of a kind (`Real` or `Integral`)."""
     least = 0 if positive else -math.inf
     if isinstance(values, tuple) and all(

@@ -14,6 +14,7 @@ from transfer_risk.adapters.monai import network_class, spatial_dims
 from transfer_risk.adapters.references import expressions, resolved
 from transfer_risk.adapters.transforms import activation, preprocessing
 from transfer_risk.adapters.weights import load_weights
+from transfer_risk.files import explained
 from transfer_risk.sources import Source
 
 CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
@@ -38,7 +39,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     models = [path / "models" / name for name in WEIGHTS]
     weights = next((p for p in models if p.is_file()), models[-1])
     notes = load_weights(network, weights, trust=trust)
-    found = _metadata(path / "configs" / "metadata.json")
+    with explained(path / "configs" / "metadata.json"):
+        found = _metadata(path / "configs" / "metadata.json")
     found["spatial_dims"] = spatial_dims(type(network), given)
     found["activation"] = (
         description.table.get("activation") or activation(config, file) or "softmax"
@@ -47,7 +49,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         found["classes"] = ["background", *found["classes"]]
     if "preprocessing" not in description.table:
         channels = given.get("in_channels")
-        found["preprocessing"] = preprocessing(config, file, found["spatial_dims"], channels)
+        with explained(file):
+            found["preprocessing"] = preprocessing(config, file, found["spatial_dims"], channels)
     if number := sum(1 for _ in expressions(config)):
         notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
     target = f"monai.networks.nets.{type(network).__name__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,7 +149,7 @@ def _whole(file: Path) -> Iterator[None]:
     """Name the file where it cannot be read."""
     try:
         yield
-    except (RuntimeError, OSError, KeyError, EOFError, AssertionError) as error:
+    except (RuntimeError, OSError, KeyError, EOFError, AssertionError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{file}: cannot be loaded as an exported network ({reason}); copy it again, or export it with torch "

@@ -51,7 +51,7 @@ def preprocessing(
             config,
             f"{file}: inferer",
         )
-        size = given.get("roi_size", [])
+        size = given.get("roi_size") or []
         found |= {
             "size": [size] * dims if isinstance(size, int) else list(size),
             "overlap": given.get("overlap", 0.25),
@@ -63,7 +63,9 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
     """What one transform adds to the table."""
     kind = _kind(given)
     if kind == "Orientation":
-        return {"orientation": given["axcodes"]}
+        return {
+            "orientation": given.get("axcodes") or "RAS"
+        }  # or as_closest_canonical, which is RAS
     if kind == "Spacing":
         spacing = given["pixdim"]
         return {"spacing": list(spacing) if isinstance(spacing, list) else [spacing] * dims}

@@ -15,7 +15,6 @@ from transfer_risk.adapters.description import Description, folder_of
 from transfer_risk.adapters.nnunet.folder import (
     checkpoint,
     checkpoints,
-    explained,
     folds,
     is_fold,
     json_table,
@@ -30,6 +29,7 @@ from transfer_risk.adapters.nnunet.plans import (
 )
 from transfer_risk.adapters.nnunet.preprocessing import prepared
 from transfer_risk.adapters.weights import load_weights, put_weights
+from transfer_risk.files import explained
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
 from transfer_risk.volumes import Prepared, Volume
@@ -74,14 +74,15 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         }
         network = network_of(architecture, len(channels), len(labels) + (not regions))
         seen = _seen(architecture)
+        data = plans["dataset_name"]
     trained = {
-        "dataset": plans["dataset_name"],
+        "dataset": data,
         "configuration": name,
         "trainer": loaded[0]["trainer_name"],
         "folds": [file.parent.name.removeprefix("fold_") for file in files],
     }
     found = seen | {
-        "name": f"{plans['dataset_name']}-{name}",
+        "name": f"{data}-{name}",
         "channels": channels,
         "classes": ("background", *labels),
         "labels": labels,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +72,3 @@ def json_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError(f"{path}: must hold a table; holds a {type(table).__name__}")
     return table
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Put the file's name before an error about its content."""
-    try:
-        yield
-    except KeyError as error:
-        raise ValueError(f"{path}: needs the key {error.args[0]!r}") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
