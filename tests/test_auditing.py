@@ -136,10 +136,10 @@ def test_dice_is_averaged_over_classes_seeds_and_common_cases():
         columns=["task", "source", "seed", "case", "class", "dice"],
     )
     made = tr.audit(rows("t", "ab", s=[1, 2]), results)
-    assert verdict(made, "s").regret == pytest.approx(100 * ((0.3 + 0.9) / 2 - (0.6 + 0.5) / 2))
+    assert verdict(made, "s").regret == pytest.approx(100 * ((0.25 + 0.9) / 2 - (0.6 + 0.5) / 2))
     assert made.notes == (
         "1 rows of results have no Dice and do not count",
-        "task t: 2 cases lack Dice of some source and are dropped for all: r, s",
+        "task t: 3 cases, or classes of them, lack Dice of some source and are dropped for all: p y, r x, s x",
     )
 
 
@@ -334,3 +334,16 @@ def test_files_that_are_no_tables(files):
         read_reached(files / "e.csv")
     with pytest.raises(ValueError, match=r"ranking\.csv: is no readable CSV table"):
         read_scores([files])
+
+
+def test_a_score_by_the_name_of_random_choice_is_refused():
+    with pytest.raises(ValueError, match="no column random: a random choice stands beside them"):
+        tr.audit(rows("t", "ab", random=[1, 2]), rows("t", "ab", dice=[0.5, 0.6]))
+
+
+@pytest.mark.parametrize("ranking", [5, [1, 2], None])
+def test_a_ranking_that_is_no_list_of_rows_is_named(tmp_path, ranking):
+    path = tmp_path / "ranking.json"
+    path.write_text(json.dumps({"task": "t", "ranking": ranking}))
+    with pytest.raises(ValueError, match=r"ranking.json: must be"):
+        read_scores([path])

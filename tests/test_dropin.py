@@ -72,6 +72,21 @@ def test_in_sample_maps_of_training_cases_have_the_mean_leep_and_one_joint(task)
     assert len(cases) == 2 and min(difference) > 1e-4
 
 
+def test_a_clip_of_written_maps_is_the_percentile_of_all_voxels_as_in_training(task, tmp_path):
+    task, source = tr.load_task(task), make_source()
+    cases = task.split("train")
+    maps = tr.risk_maps(source, task, cases=cases, in_sample=True)
+    values = torch.cat([m.transferability.ravel() for m in maps.values()])
+    values = values[~values.isnan()].numpy()
+    low, high = np.percentile(values, 20), values.max()
+    tr.write_maps(source, task, tmp_path, cases=cases, in_sample=True, hardness=True, clip=20)
+    for case in cases:
+        made = nib.load(tmp_path / f"{case.id}_hardness.nii.gz").get_fdata()
+        own = maps[case.id].transferability[0].numpy()
+        expected = np.clip((high - own) / (high - low), 0, 1)
+        np.testing.assert_allclose(made, np.nan_to_num(expected), atol=1e-4)
+
+
 def test_training_maps_on_the_command_line_say_their_joint_and_warn_of_test_labels(task, tmp_path):
     source = tr.save_source(make_source(), tmp_path / "s")
     result = run("map", task, source, "--split", "train", "--in-sample", "--out", tmp_path / "maps")

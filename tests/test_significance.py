@@ -36,6 +36,8 @@ def test_the_signed_rank_p_is_exact(seed):
 def test_zeros_and_unknown_differences_do_not_count():
     assert signed_rank_p([0.0, np.nan, 1.0, 2.0, -3.0]) == signed_rank_p([1.0, 2.0, -3.0])
     assert signed_rank_p([0.0, np.nan]) == 1.0
+    assert np.isnan(signed_rank_p([np.nan, np.nan])) and np.isnan(signed_rank_p([]))
+    assert holm([0.02, np.nan, 0.04]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
 
 
 @pytest.mark.parametrize("cases", range(1, 9))

@@ -76,7 +76,7 @@ def audit(scores: Table, results: Table, *, names: Sequence[str] = ()) -> Audit:
         scores: Rows (or a data frame) with `task`, `source` and score columns, higher = better. Naive choices are score
             columns too: `same_modality`, `same_class` (0 or 1), `own_dice` (the source's Dice on its own task).
         results: Rows (or a data frame) with `task`, `source` and `dice` in [0, 1]; `seed`, `case` and `class`, where there,
-            are averaged over: cases that one source of a task lacks are dropped for all.
+            are averaged over: what one source of a task lacks of them is dropped for all.
         names: Score columns; all that are numbers where not given.
 
     Returns:
@@ -88,6 +88,10 @@ def audit(scores: Table, results: Table, *, names: Sequence[str] = ()) -> Audit:
     """
     frame = score_frame(scores)
     columns, ignored = score_columns(frame, names)
+    if "random" in columns:
+        raise ValueError(
+            "scores must have no column random: a random choice stands beside them anyway; give it another name"
+        )
     dice, dropped = reached_dice(results)
     scored = set(frame["task"])
     targets = {task: by for task, by in dice.items() if task in scored and len(by) > 1}

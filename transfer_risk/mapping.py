@@ -17,6 +17,7 @@ from torch import Tensor
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.prediction import channel_order
 from transfer_risk.riskmap import RiskMap, Span
+from transfer_risk.scales import common_span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
@@ -124,8 +125,8 @@ def write_stages(
         for number, (folder, source) in enumerate(stages.items()):
             predictions = Predictions(source, task, used, cache, progress)
             for case, values in transferability_maps(predictions, in_sample):
-                spans[folder, case.id] = Span.of(values, clip=clip)
-                if case.id in wanted:
+                spans[folder, case.id] = Span.of(values)
+                if clip or case.id in wanted:  # a percentile is that of all voxels
                     np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
                 del values  # before the next case is predicted
             notes.append(_joint_note(len(used) - len(predictions.failed), in_sample))
@@ -133,6 +134,9 @@ def write_stages(
         if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
         span = reduce(or_, common)
+        if clip:
+            kept = [p for p in Path(scratch).iterdir() if p.stem.partition("_")[2] not in failed]
+            span = common_span([np.load(p, mmap_mode="r") for p in kept], clip=clip)
         paths: list[Path] = []
         for number, (folder, source) in enumerate(stages.items()):
             for case in (c for c in used if c.id in wanted and c.id not in failed):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from transfer_risk.files import written
 from transfer_risk.overlays import colour_map, draw, draw_contour, empty_figure, risk_over
 from transfer_risk.riskmap import RiskMap
+from transfer_risk.scoretables import NO_SCORES
 from transfer_risk.views import View, grey_slice, riskiest_slice
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def plot_ranking(
     """
     rows = [dict(r) for r in ranking] if isinstance(ranking, Sequence) else ranking.rows()
     by = by or (_usual(rows) if isinstance(ranking, Sequence) else ranking.by)
-    if not rows or by not in rows[0] or by == "source":
+    refused = not rows or by not in rows[0] or by in ("source", *NO_SCORES)
+    if refused or all(math.isnan(_number(r[by])) for r in rows):
         known = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
         raise ValueError(f"by must be a score of the ranking ({', '.join(known)}); got {by!r}")
     rows.sort(key=lambda r: (math.isnan(_number(r[by])), -_number(r[by])))

@@ -80,7 +80,7 @@ def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[
 
 
 def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Mean Dice by task and source, over classes, seeds and the cases that all sources of the task have; what was dropped.
+    """Mean Dice by task and source, over seeds, what classes of a case all sources have, and cases; what was dropped.
 
     Raises:
         ValueError: if a column is missing, rows repeat, Dice is no number in [0, 1], or a task's sources share no case.
@@ -101,23 +101,27 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         )
     if "case" not in averaged:
         frame["case"] = ""
+    cell = ["case"] + ["class"] * ("class" in averaged)
+    frame[cell] = frame[cell].astype(str)
     unknown = int(frame["dice"].isna().sum())
     notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
     made = {}
     frame = frame[frame["dice"].notna()]
     for task, rows in frame.groupby("task", sort=False):
-        cells = rows.groupby(["source", "case"], sort=False)["dice"].mean().unstack()
+        cells = rows.groupby(["source", *cell], sort=False)["dice"].mean().unstack(cell)
         common = cells.dropna(axis=1)
         if common.empty:
             raise ValueError(
                 f"results of task {task}: its sources must share a case with known Dice"
             )
-        if lost := [str(c) for c in cells.columns if c not in common.columns]:
+        if lost := [" ".join(c).strip() for c in cells.columns if c not in common.columns]:
+            what = "cases, or classes of them," if "class" in cell else "cases"
             notes.append(
-                f"task {task}: {len(lost)} cases lack Dice of some source and are dropped for all: "
+                f"task {task}: {len(lost)} {what} lack Dice of some source and are dropped for all: "
                 f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
             )
-        made[str(task)] = {str(source): float(dice) for source, dice in common.mean(axis=1).items()}
+        by_case = common.T.groupby(level="case", sort=False).mean()
+        made[str(task)] = {str(source): float(dice) for source, dice in by_case.mean().items()}
     return made, notes
 
 
@@ -144,7 +148,9 @@ def _json(path: Path) -> Any:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: is no readable JSON ({error})") from None
-    if not isinstance(document, dict) or not {"task", "ranking"} <= set(document):
+    rows = document.get("ranking") if isinstance(document, dict) else None
+    listed = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    if not listed or "task" not in document:
         raise ValueError(
             f'{path}: must be {{"task": ..., "ranking": [...]}}, as score --out writes'
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +13,13 @@ def signed_rank_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences lie around 0.
 
     Exact up to 50 cases (13 where differences are tied), normal above. Differences of 0 are dropped, as Wilcoxon did;
-    1 if nothing is left. Unknown differences (NaN) do not count.
+    1 if nothing is left. Unknown differences (NaN) do not count; NaN where none is known.
     """
     from scipy.stats import wilcoxon
 
     numbers = np.asarray(differences, dtype=np.float64)
+    if np.isnan(numbers).all():
+        return math.nan
     moved = numbers[~np.isnan(numbers) & (numbers != 0)]
     return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
 
@@ -24,13 +27,16 @@ def signed_rank_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the order given: the k-th smallest of m times m - k + 1, never falling, at most 1.
 
+    An unknown one (NaN) stays so and does not count.
+
     >>> [round(p, 2) for p in holm([0.04, 0.01, 0.03])]
     [0.06, 0.03, 0.06]
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, largest = [0.0] * len(p_values), 0.0
+    known = [i for i, p in enumerate(p_values) if not math.isnan(p)]
+    order = sorted(known, key=lambda i: p_values[i])
+    adjusted, largest = [math.nan] * len(p_values), 0.0
     for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[place]))
         adjusted[place] = largest
     return adjusted
 
