@@ -28,7 +28,7 @@ LONGER = "vanilla, longer"
 REFERENCES = {"": "vanilla", "_matched": LONGER}
 """What the recipes are compared with, by the end of the summary's name."""
 FEW = 50
-EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 3)}
+EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
