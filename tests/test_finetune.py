@@ -72,7 +72,8 @@ def rows(path):
 def refused(result, words, code=1):
     """One sentence on stderr with these words."""
     assert result.exit_code == code, result.output
-    assert words in " ".join(result.stderr.split()), result.stderr
+    said = " ".join(result.stderr.replace("│", " ").split())  # usage errors stand in a box
+    assert words in said, result.stderr
     if code == 1:
         assert result.stderr.count("error: ") == 1 and "Traceback" not in result.stderr
         assert result.stderr.strip().count("\n") == result.stderr.split("error: ")[0].count("\n")
@@ -136,7 +137,7 @@ def test_options_override_the_config_and_are_recorded(folder):
     config.write_text("learning_rate = 1\n")
     refused(
         tune(folder, "--config", config, out="c"),
-        "options.toml: a recipe does not know learning_rate",
+        "a recipe does not know learning_rate",
         2,
     )
     config.write_text('lr = "much"\n')
@@ -462,6 +463,11 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
         (("--base", 0.5), "base must be at least 1"),
         (("--clip", 100), "clip a percentile in [0, 100)"),
         (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
+        (("--init", "random", "--freeze", "none"), "--freeze has no effect with --init random"),
+        (
+            ("--method", "trs-map", "--exponential", "--min-range", 1),
+            "--min-range has no effect with --exponential",
+        ),
         (("--method", "magic"), "is not one of 'vanilla'"),
         (
             ("--method", "adaptive-risk", "--min-foreground", 0.05),

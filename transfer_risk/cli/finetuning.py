@@ -120,6 +120,13 @@ def _refuse_idle(given: dict[str, Any], recipe: Recipe) -> None:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} has no effect with --method {recipe.method}; it is for {', '.join(methods)}"
             )
+    if recipe.init == "random" and "freeze" in given:
+        raise click.UsageError("--freeze has no effect with --init random, which trains everything")
+    scaled = [n for n in ("extent", "clip", "min_range") if n in given]
+    if recipe.exponential and scaled:
+        raise click.UsageError(
+            f"--{scaled[0].replace('_', '-')} has no effect with --exponential, whose weight is no risk on a scale"
+        )
     if given.get("validation") and recipe.decision != "tuned":
         raise click.UsageError(
             "--validation keeps training cases for tuning the decision; give --decision tuned, too, or leave it out"
