@@ -347,3 +347,20 @@ def test_a_ranking_that_is_no_list_of_rows_is_named(tmp_path, ranking):
     path.write_text(json.dumps({"task": "t", "ranking": ranking}))
     with pytest.raises(ValueError, match=r"ranking.json: must be"):
         read_scores([path])
+
+
+def test_cases_that_a_source_lacks_are_named_without_classes_too():
+    results = [
+        {"task": "t", "source": source, "case": case, "dice": dice}
+        for source, case, dice in [
+            ("a", "case_1", 0.5),
+            ("a", "case_2", 0.7),
+            ("b", "case_1", 0.6),
+            ("b", "case_3", 0.2),
+        ]
+    ]
+    made = tr.audit(rows("t", "ab", s=[1, 2]), results)
+    assert made.notes[0].endswith(
+        "2 cases lack Dice of some source and are dropped for all: case_2, case_3"
+    )
+    assert verdict(made, "s").regret == 0

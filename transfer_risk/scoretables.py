@@ -114,7 +114,10 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
             raise ValueError(
                 f"results of task {task}: its sources must share a case with known Dice"
             )
-        if lost := [" ".join(c).strip() for c in cells.columns if c not in common.columns]:
+        if lost := [
+            c if isinstance(c, str) else " ".join(c)
+            for c in cells.columns.difference(common.columns)
+        ]:
             what = "cases, or classes of them," if "class" in cell else "cases"
             notes.append(
                 f"task {task}: {len(lost)} {what} lack Dice of some source and are dropped for all: "
