@@ -323,3 +323,10 @@ def test_one_file_for_each_class_has_to_be_whole(tmp_path, theta):
     (tmp_path / "a_b.nii.gz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"a_b.nii.gz: is not whole or damaged"):
         described(tmp_path, 'classes = ["background", "b", "c"]')
+
+
+def test_a_class_may_end_as_another_does(tmp_path, theta):
+    for name, channel in zip(("background", "core_tumor", "tumor"), theta, strict=True):
+        nib.save(nib.Nifti1Image(channel, np.eye(4)), tmp_path / f"a_{name}.nii.gz")
+    source = described(tmp_path, 'classes = ["background", "core_tumor", "tumor"]')
+    np.testing.assert_allclose(source.stored("a"), theta, atol=1e-6)

@@ -112,15 +112,19 @@ def _by_class(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
     files = {_stem(p): p for p in sorted(folder.iterdir()) if p.name.endswith(ENDINGS)}
     if len(classes) < 2:
         return {}
-    last = f"_{classes[-1]}"
-    result: dict[str, Map] = {}
-    for case in (name.removesuffix(last) for name in files if name.endswith(last)):
+    last, result = classes[-1], dict[str, Map]()
+    for case in (n.removesuffix(f"_{last}") for n in files if _class_of(n, classes) == last):
         own = [files.get(f"{case}_{name}") for name in classes]
         if missing := [n for n, f in zip(classes[1:], own[1:], strict=True) if f is None]:
             raise ValueError(f"{folder}: case {case} has no file of class {', '.join(missing)}")
         given = tuple(f for f in own if f is not None)
         result[case] = NiftiMap(given[-1], given, own[0] is not None)
     return result
+
+
+def _class_of(name: str, classes: Sequence[str]) -> str:
+    """The longest class that a file's name ends in: `a_core_tumor` is no file of the class `tumor`."""
+    return max((c for c in classes if name.endswith(f"_{c}")), key=len, default="")
 
 
 def _stem(path: Path) -> str:
