@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import transfer_risk as tr
+from transfer_risk.outputs import activate
 from transfer_risk.passes import Predictions
 from transfer_risk.prediction import decide, predict_images, predict_volume, prepare
 from transfer_risk.volumes import Volume
@@ -139,3 +140,17 @@ def test_a_slice_is_padded_alike_alone_and_among_others():
     with torch.no_grad():
         expected = network(padded)[..., 1:-2, 2:-3].softmax(1)
     np.testing.assert_allclose(theta, expected.permute(1, 2, 3, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regions_are_decided_by_the_last_above_one_half(seed):
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 3, (1, 4, 9, 8, 7)))
+    logits[0, :, 0, 0, 0] = torch.tensor([0.99, 0.55, 0.45, 0.1]).logit()
+    network, names = nn.Identity(), ("background", "a", "b", "c", "d")
+    regions = tr.Source("r", network, names, ("T1",), activation="sigmoid")
+    made = decide(regions, activate(logits, "sigmoid")[0].numpy())
+    expected = np.zeros((9, 8, 7))
+    for k, p in enumerate(logits[0].sigmoid().numpy(), start=1):
+        expected[p > 0.5] = k
+    np.testing.assert_array_equal(made, expected)
+    assert made[0, 0, 0] == 2

@@ -193,9 +193,14 @@ def pad_to(
 
 
 def decide(source: Source, probabilities: Array) -> Array:
-    """Class indices (int16) by the source's stored decision: argmax over axis 0 of log-probability plus offset."""
+    """Class indices (int16) by the source's stored decision: argmax over axis 0 of log-probability plus offset.
+
+    Without offsets, regions that overwrite each other (`sigmoid`) are decided as nnU-Net does: the last above one half.
+    """
     offsets = source.decision.offsets
     given = source.decision.kind != "argmax" and offsets
+    if source.activation == "sigmoid" and not given:
+        return _last_region(probabilities)
     factors = np.exp(np.asarray(offsets if given else [0.0] * len(probabilities), dtype=np.float32))
     best = probabilities[0] * factors[0]
     winner = np.zeros(best.shape, dtype=np.int16)
@@ -203,6 +208,16 @@ def decide(source: Source, probabilities: Array) -> Array:
         value = probabilities[k] * factors[k]
         winner[value > best] = k
         np.maximum(best, value, out=best)
+    return winner
+
+
+def _last_region(probabilities: Array) -> Array:
+    """Of classes p_k prod_{j>k} (1 - p_j): the last with p_k above 1/2, which is its share of itself and those before."""
+    total = probabilities[0].copy()
+    winner = np.zeros(total.shape, dtype=np.int16)
+    for k in range(1, len(probabilities)):
+        total += probabilities[k]
+        winner[probabilities[k] > total / 2] = k
     return winner
 
 

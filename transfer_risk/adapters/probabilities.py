@@ -71,7 +71,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         "channels": (),
         "classes": ("background", *labels),
         "labels": labels,
-        "activation": "none",
+        "activation": "sigmoid" if regions else "none",
         "spatial_dims": 3,
     }
     source = description.source(NoNetwork(), path, found=found, architecture={}, notes=notes)
