@@ -25,6 +25,11 @@ def run(*words):
         ("test = [", "tests = [", "[split] does not know tests; it may have cases, test"),
         ('region = "all"', 'regions = "nonzero"', "a task file does not know regions; it may have"),
         ('name = "blobs"', "", "needs the key 'name'"),
+        (
+            "[training]",
+            "[training]\nspacings = [1.0]",
+            "preprocessing does not know spacings; it may have",
+        ),
         ("axis = 2", "axes = 2", "[slices] does not know axes; it may have axis, select"),
     ],
 )

@@ -133,10 +133,11 @@ def write_stages(
             failed |= predictions.failed
         if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
-        span = reduce(or_, common)
         if clip:
             kept = [p for p in Path(scratch).iterdir() if p.stem.partition("_")[2] not in failed]
             span = common_span([np.load(p, mmap_mode="r") for p in kept], clip=clip)
+        else:
+            span = reduce(or_, common)
         paths: list[Path] = []
         for number, (folder, source) in enumerate(stages.items()):
             for case in (c for c in used if c.id in wanted and c.id not in failed):

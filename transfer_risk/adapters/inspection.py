@@ -51,16 +51,22 @@ def unsafe_globals(path: Path) -> list[str]:
     return sorted(foreign_globals(path.read_bytes()))
 
 
+def repeated(archive: zipfile.ZipFile) -> bool:
+    """Whether two members differ in capital letters alone, or not at all: torch may read another one than was looked at."""
+    names = archive.namelist()
+    return len({name.lower() for name in names}) < len(names)
+
+
 def script_dangers(path: Path) -> list[str]:
     """What in a TorchScript archive reads or writes files, in words.
 
     Torch looks members up without regard to case, and lets space, comments and broken lines stand between words.
     """
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len({name.lower() for name in names}) < len(names):
+        if repeated(archive):
             return ["one of two records of the same name"]
-        code = [archive.read(n).decode(errors="replace") for n in names if ".py" in n.lower()]
+        names = [n for n in archive.namelist() if ".py" in n.lower()]
+        code = [archive.read(n).decode(errors="replace") for n in names]
     return sorted({f"torch.{name}" for text in code for name in FILE_CALL.findall(text)})
 
 

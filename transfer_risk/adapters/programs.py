@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 
-from transfer_risk.adapters.inspection import FILE_OPERATORS, foreign_globals, plainly_loaded
+from transfer_risk.adapters.inspection import (
+    FILE_OPERATORS,
+    foreign_globals,
+    plainly_loaded,
+    repeated,
+)
 
 RAW = re.compile(r"[^/]+/data/(weights/weight_\d+|constants/tensor_\d+)")
 TEXT = re.compile(r"[^/]+/(archive_format|archive_version|byteorder|version|\.data/[\w.]+)")
@@ -64,10 +69,9 @@ def export_dangers(path: Path) -> list[str]:
     """What an archive holds that is no plain tensor operation, in words; nothing for an ordinary program."""
     found: set[str] = set()
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len({name.lower() for name in names}) < len(names):
+        if repeated(archive):
             return ["two records of one name"]
-        for name in names:
+        for name in archive.namelist():
             record = archive.read(name)
             if name.endswith(".json"):
                 found |= set(_table_dangers(record))

@@ -63,9 +63,8 @@ def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -
     """What one transform adds to the table."""
     kind = _kind(given)
     if kind == "Orientation":
-        return {
-            "orientation": given.get("axcodes") or "RAS"
-        }  # or as_closest_canonical, which is RAS
+        # without axcodes it is as_closest_canonical, which is RAS
+        return {"orientation": given.get("axcodes") or "RAS"}
     if kind == "Spacing":
         spacing = given["pixdim"]
         return {"spacing": list(spacing) if isinstance(spacing, list) else [spacing] * dims}

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from transfer_risk.files import explained
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
 from transfer_risk.layouts.dataset import Dataset
 from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
@@ -30,24 +31,18 @@ def load_task(path: str | Path) -> Task:
         ValueError: naming the file, if it or the data folder is missing, incomplete or contradictory.
     """
     table = read_toml(path)
-    try:
-        _check_keys(table, path)
+    with explained(path):
+        _check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
         dataset = read_dataset(root, table["layout"])
         return replace(_task(table, dataset, root), path=str(path))
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
-def _check_keys(table: dict[str, Any], path: str | Path) -> None:
-    """Raise ValueError or TypeError where a key is unknown or missing."""
-    for name in ("name", "root", "layout"):
-        if name not in table:
-            raise TypeError(f"needs the key {name!r}")
-    refuse_unknown(table, KEYS, f"{path}: a task file")
-    refuse_unknown(table.get("split", {}), SPLIT, f"{path}: [split]")
-    slices = [f.name for f in fields(Slices)]
-    refuse_unknown(table.get("slices", {}), slices, f"{path}: [slices]")
+def _check_keys(table: dict[str, Any]) -> None:
+    """Raise ValueError where a key is unknown: a misspelt one would do nothing, without a word."""
+    refuse_unknown(table, KEYS, "a task file")
+    refuse_unknown(table.get("split", {}), SPLIT, "[split]")
+    refuse_unknown(table.get("slices", {}), [f.name for f in fields(Slices)], "[slices]")
 
 
 def read_dataset(root: Path, layout: str | None = None) -> Dataset:
