@@ -9,7 +9,8 @@ import numpy as np
 import tomli_w
 
 import transfer_risk as tr
-from transfer_risk.volumes import read, write
+from transfer_risk.imagefiles import write
+from transfer_risk.volumes import read
 
 LOG = ["iteration", "loss", "lr", "fg_share", "seconds"]
 METRICS = ["case", "class", "stage", "dice", "hd95", "recall", "precision"]

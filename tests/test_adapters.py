@@ -230,7 +230,7 @@ def test_what_a_bundle_does_not_say_plainly_is_asked_for(bundle):
 
 
 def test_window_normalisation_is_clipped_and_scaled():
-    from transfer_risk.volumes import normalised
+    from transfer_risk.grids import normalised
 
     image = np.array([[-100.0, 0.0, 50.0, 200.0]])
     np.testing.assert_allclose(normalised(image, "window", (0.0, 100.0)), [[0, 0, 0.5, 1]])

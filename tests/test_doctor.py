@@ -15,7 +15,7 @@ import transfer_risk as tr
 from transfer_risk.cli import main
 from transfer_risk.doctor import findings_text
 from transfer_risk.doctor.finding import from_error, some
-from transfer_risk.volumes import load
+from transfer_risk.imagefiles import load
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.grids import Grid
 from transfer_risk.outputs import activate
 from transfer_risk.tasks import held_out
-from transfer_risk.volumes import Grid, Volume, read
+from transfer_risk.volumes import Volume, read
 
 SHAPE = (14, 12, 6)
 

@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
     {"files", "intervals", "significance", "sizes", "programs", "textrows", "tomlfiles"},
-    {"studies"},
+    {"studies", "imagefiles"},
     {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
     {"riskmap"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},
-    {"sources"},
-    {"volumes", "networks", "encoders", "views", "windows"},
+    {"sources", "volumes"},
+    {"grids", "networks", "encoders", "views", "windows"},
     {"layouts", "adapters"},
     {"prediction"},
     {"evaluation", "examinations"},

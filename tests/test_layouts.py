@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.imagefiles import load
 from transfer_risk.layouts import LAYOUTS
 from transfer_risk.layouts.dataset import natural
-from transfer_risk.volumes import load, read
+from transfer_risk.volumes import read
 
 ISEG_VALUES = np.array([0, 10, 150, 250], dtype=np.uint8)
 FETS_VALUES = np.array([0, 1, 2, 4], dtype=np.uint8)

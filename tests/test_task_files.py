@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
-from transfer_risk.volumes import file_and_channel
+from transfer_risk.imagefiles import file_and_channel
 
 
 def run(*words):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_risk.imagefiles import note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
-from transfer_risk.volumes import note_of, write
 
 MARK = "transfer-risk "
 """Start of the header description of what is written here."""

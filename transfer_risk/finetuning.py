@@ -16,6 +16,7 @@ from transfer_risk.adapters import load_source, save_source
 from transfer_risk.evaluation import Measure, check_cases, measures, segmented
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
+from transfer_risk.imagefiles import write
 from transfer_risk.loadreport import LoadReport
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
@@ -25,7 +26,6 @@ from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
 from transfer_risk.training import Start, begin, finish
-from transfer_risk.volumes import write
 
 
 def finetune(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfer_risk.imagefiles import write
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.prediction import channel_order
 from transfer_risk.riskmap import RiskMap, Span
@@ -21,7 +22,7 @@ from transfer_risk.scales import common_span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
-from transfer_risk.volumes import read, read_images, write
+from transfer_risk.volumes import read, read_images
 
 
 def risk_maps(

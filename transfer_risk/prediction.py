@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from transfer_risk.grids import Prepared, prepared
+from transfer_risk.imagefiles import oriented, same_geometry
 from transfer_risk.outputs import activated
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case
-from transfer_risk.volumes import Prepared, Volume, oriented, prepared, read_images, same_geometry
+from transfer_risk.volumes import Volume, read_images
 from transfer_risk.windows import blended
 
 Array = NDArray[Any]

@@ -19,12 +19,12 @@ import torch
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest, explained, write_text, written
+from transfer_risk.imagefiles import file_and_channel
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 from transfer_risk.tomlfiles import read_toml
-from transfer_risk.volumes import file_and_channel
 
 LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 METRICS = ("case", "class", "stage", "dice", "hd95", "recall", "precision")

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest
+from transfer_risk.imagefiles import load
 from transfer_risk.layouts import load_task
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
-from transfer_risk.volumes import load
 
 Stage = Literal["before", "after"]
 

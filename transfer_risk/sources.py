@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from transfer_risk.volumes import Prepared, Volume
+    from transfer_risk.grids import Prepared
+    from transfer_risk.volumes import Volume
 
 MISSING = ("", "zero", "repeat")
 ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
@@ -42,7 +43,7 @@ class Source:
         trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
         architecture: The `[network]` table from which the network can be built again; empty: it cannot be saved.
         prepare: From an examination (channels in the source's order) to what the network sees, for model families with
-            a preprocessing of their own; None: `volumes.prepared` with `preprocessing`.
+            a preprocessing of their own; None: `grids.prepared` with `preprocessing`.
         stored: Probabilities (Z, X, Y, Z') of a case id on its image's grid, for a source that is nothing but saved
             maps; its network is never called.
         stored_affine: Voxel to world (4, 4) of a case id's saved maps; None, or gives None, where their files say nothing.

@@ -16,6 +16,7 @@ from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import adapted_source, freeze, refuse_stored
+from transfer_risk.imagefiles import load
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
@@ -26,7 +27,6 @@ from transfer_risk.samples import Samples
 from transfer_risk.sources import Source
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Preprocessing, Task
-from transfer_risk.volumes import load
 
 Tell = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transfer_risk.adapters.arrays import Stored, check_packing
 from transfer_risk.adapters.nnunet.saved import NnunetMap
 from transfer_risk.adapters.pickles import damaged
-from transfer_risk.volumes import same_geometry
+from transfer_risk.imagefiles import same_geometry
 
 Array = NDArray[Any]
 ENDINGS = (".nii.gz", ".nii")

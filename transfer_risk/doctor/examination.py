@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.doctor.finding import Finding, from_error
+from transfer_risk.imagefiles import is_analyze, load, same_geometry
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import encode_labels, is_analyze, load, restrict, same_geometry
+from transfer_risk.volumes import encode_labels, restrict
 
 Array = NDArray[Any]
 SPIKE = 1e-3  # share of the non-zero voxels at the highest value that is taken for clipping

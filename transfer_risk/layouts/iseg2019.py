@@ -1,8 +1,9 @@
 """iSeg-2019: `subject-N-{T1,T2,label}.{hdr,img}` in one folder; the training set is subject-1 to subject-10.
 
-The files are Analyze 7.5, sometimes with a trailing axis of length 1 and with no orientation to be trusted (`volumes.load`
-takes none from them). Label values 0, 10, 150, 250 are background, CSF, grey and white matter. Files converted to NIfTI are
-read too. Subjects beyond 10 belong to the validation and test sets, whose labels are not given out; one with a label counts.
+The files are Analyze 7.5, sometimes with a trailing axis of length 1 and with no orientation to be trusted
+(`imagefiles.load` takes none from them). Label values 0, 10, 150, 250 are background, CSF, grey and white matter. Files
+converted to NIfTI are read too. Subjects beyond 10 belong to the validation and test sets, whose labels are not given out;
+one with a label counts.
 """
 
 from __future__ import annotations

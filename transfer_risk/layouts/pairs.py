@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_risk.imagefiles import load
 from transfer_risk.layouts.dataset import Dataset, image_files
 from transfer_risk.tasks import Case
-from transfer_risk.volumes import load
 
 
 def matches(root: Path) -> bool:

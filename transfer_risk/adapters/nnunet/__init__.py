@@ -30,9 +30,10 @@ from transfer_risk.adapters.nnunet.plans import (
 from transfer_risk.adapters.nnunet.preprocessing import prepared
 from transfer_risk.adapters.weights import load_weights, put_weights
 from transfer_risk.files import explained
+from transfer_risk.grids import Prepared
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
-from transfer_risk.volumes import Prepared, Volume
+from transfer_risk.volumes import Volume
 
 OPTIONS = ("target", "folds", "checkpoint", "mirror")
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
+from transfer_risk.grids import Grid, Prepared
 from transfer_risk.outputs import activate
 from transfer_risk.tasks import Preprocessing
-from transfer_risk.volumes import Grid, Prepared, Volume
+from transfer_risk.volumes import Volume
 
 Array = NDArray[Any]
 

@@ -1,0 +1,133 @@
+"""Image files in and out: NIfTI and Analyze, one channel of them, and whether two lie on one grid."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from transfer_risk.files import written
+
+Array = NDArray[Any]
+SPACING_TOLERANCE = 1e-3  # mm
+DIRECTION_TOLERANCE = 1e-4
+
+
+def load(path: str) -> tuple[Array, Array]:
+    """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped; `file#k` is channel k of a 4D image.
+
+    Analyze headers hold no orientation to be trusted: of their affine, only the voxel sizes are taken.
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry.
+    """
+    name, channel = file_and_channel(path)
+    try:
+        file = nib.load(name)
+        proxy = file.dataobj
+        data = np.asarray(proxy[..., int(channel)] if channel else proxy)
+        affine = np.asarray(_affine(file), dtype=np.float64)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
+        raise ValueError(
+            f"{path}: cannot be read as an image ({error}); copy it again from where it came"
+        ) from None
+    if data.ndim == 4 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim == 2:
+        data = data[..., None]
+    if data.ndim != 3:
+        raise ValueError(f"{path}: must be a 3D image; got shape {data.shape}")
+    if data.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
+        )
+    if not np.isfinite(affine).all() or np.isnan(orientations.io_orientation(affine)).any():
+        raise ValueError(
+            f"{path}: has an affine without three directions ({affine[:3].tolist()}); write its geometry again"
+        )
+    return data, affine
+
+
+def file_and_channel(path: str) -> tuple[str, str]:
+    """Of `file#k` the file and k; of any other path itself and nothing."""
+    found = re.fullmatch(r"(.+)#(\d+)", path)
+    return (found[1], found[2]) if found else (path, "")
+
+
+def is_analyze(file: Any) -> bool:
+    """Whether a nibabel image is Analyze 7.5 or SPM's variant of it, and no NIfTI pair."""
+    return isinstance(file, nib.AnalyzeImage) and not isinstance(file, nib.Nifti1Pair)
+
+
+def oriented(path: str) -> bool:
+    """Whether an image file (or `file#k`) stores an orientation that can be trusted: all but Analyze do."""
+    return not is_analyze(nib.load(file_and_channel(path)[0]))
+
+
+def _affine(file: Any) -> Any:
+    """Voxel to world; for Analyze nibabel's convention without the origin, which is often garbage."""
+    return file.header.get_base_affine() if is_analyze(file) else file.affine
+
+
+def same_geometry(
+    path: str, shape: Any, affine: Array, other_path: str, other_shape: Any, other: Array
+) -> None:
+    """Raise ValueError where two files do not lie on one grid (1e-3 mm, 1e-4 in direction)."""
+    if tuple(shape) != tuple(other_shape):
+        raise ValueError(
+            f"{other_path}: has shape {tuple(other_shape)}, {path} has {tuple(shape)}; resample one to the other's grid"
+        )
+    scale, other_scale = voxel_sizes(affine), voxel_sizes(other)
+    if np.abs(scale - other_scale).max() > SPACING_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them"
+        )
+    if np.abs(affine[:3, :3] / scale - other[:3, :3] / other_scale).max() > DIRECTION_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has other axis directions than {path}; resample one to the other's grid"
+        )
+    if np.abs(affine[:3, 3] - other[:3, 3]).max() > SPACING_TOLERANCE:
+        raise ValueError(
+            f"{other_path}: has its origin at {other[:3, 3]}, {path} at {affine[:3, 3]} mm; resample one"
+        )
+
+
+def write(
+    path: str | Path, data: Array, affine: Array, *, note: str = "", scaled: float | None = None
+) -> None:
+    """Write a NIfTI file atomically.
+
+    Args:
+        path: Ends in .nii.gz or .nii.
+        data: (X, Y, Z) or (X, Y, Z, Z').
+        affine: (4, 4).
+        note: Header description, at most 79 characters.
+        scaled: Store float data as int16 with this step; None keeps the dtype.
+    """
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header["descrip"] = note.encode()[:79]
+    if scaled is None:
+        image = nib.Nifti1Image(data, affine, header, dtype=data.dtype)
+    else:
+        image = nib.Nifti1Image(np.round(data / scaled).astype(np.int16), affine, header)
+        image.header.set_slope_inter(scaled, 0)
+    with written(path) as temporary:
+        nib.save(image, temporary)
+
+
+def note_of(path: str | Path) -> str:
+    """Header description of a NIfTI file; empty where it cannot be read."""
+    try:
+        text: Any = nib.load(path).header["descrip"]
+    except Exception:  # nibabel, zlib and gzip raise many kinds for what is no image
+        return ""
+    return bytes(text).rstrip(b"\0").decode(errors="replace")
