@@ -12,7 +12,7 @@ LEVELS = [  # modules of one level never import each other
     {"files", "intervals", "significance", "sizes", "programs", "textrows", "tomlfiles"},
     {"studies", "imagefiles"},
     {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
-    {"riskmap"},
+    {"riskmap", "overlaps"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},
     {"sources", "volumes"},

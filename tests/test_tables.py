@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import transfer_risk as tr
-from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates
+from transfer_risk.overlaps import best_threshold_bins
+from transfer_risk.tables import Tables, dice, leep_estimates
 from transfer_risk.transferability import hard_counts, likelihood_table
 
 

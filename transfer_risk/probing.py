@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from transfer_risk.collecting import collect
 from transfer_risk.intervals import Estimate
+from transfer_risk.overlaps import overlap_dice, overlaps
 from transfer_risk.prediction import BATCH
 from transfer_risk.probes import features_of, fitted, pixels_of, probed_layer
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
 from transfer_risk.sources import Source, evaluating
-from transfer_risk.tables import dice, mean_known
+from transfer_risk.tables import mean_known
 from transfer_risk.tasks import Case, Task
 
 
@@ -97,18 +98,15 @@ def _measured(
     source: Source, samples: Samples, layer: Any, weight: torch.Tensor, bias: torch.Tensor
 ) -> NDArray[np.float64]:
     """Dice and log-likelihood of each case of the samples under a linear classifier, (2, n)."""
-    count, classes = len(samples.ids), len(bias)
-    overlap, predicted, labelled = (np.zeros((count, classes)) for _ in range(3))
-    likelihood = np.zeros(count)
+    counts = np.zeros((len(samples.ids), len(bias), 3))
+    likelihood = np.zeros(len(counts))
     for batch in samples.covering(BATCH):
         features = features_of(source, layer, batch)
         logs = (features @ weight.T + bias).log_softmax(-1)
         for row, labels, case in zip(logs, batch.labels, batch.cases.tolist(), strict=True):
             valid = labels >= 0
-            target, chosen = labels[valid], row[valid].argmax(-1)
+            target = labels[valid]
             likelihood[case] += float(row[valid].gather(-1, target[:, None]).sum())
-            overlap[case] += np.bincount(target[target == chosen], minlength=classes)
-            predicted[case] += np.bincount(chosen, minlength=classes)
-            labelled[case] += np.bincount(target, minlength=classes)
-    means = mean_known(dice(overlap, predicted, labelled)[:, 1:].T)
-    return np.stack([means, likelihood / np.maximum(labelled.sum(1), 1)])
+            counts[case] += overlaps(row[valid].argmax(-1), target, len(bias))
+    means = mean_known(overlap_dice(counts)[:, 1:].T)
+    return np.stack([means, likelihood / np.maximum(counts[..., 2].sum(1), 1)])

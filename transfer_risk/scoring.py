@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer_risk.intervals import Estimate
+from transfer_risk.overlaps import (
+    BINS,
+    best_threshold_bins,
+    binary_overlaps,
+    eep_bins,
+    eep_histogram,
+    overlap_dice,
+    overlaps,
+    thresholded,
+)
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import channel_note, channel_order, decide
+from transfer_risk.prediction import channel_note, channel_order, decide, reason
 from transfer_risk.sources import Source
-from transfer_risk.tables import Tables, best_threshold_bins, dice, leep_estimates, mean_known
+from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import (
     RUN,
@@ -30,7 +39,7 @@ from transfer_risk.transferability import (
     log_expected_prediction,
 )
 
-BINS = 256
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +99,9 @@ def score(
         second.held_out,
         second.gradient,
     )
-    overlaps = _third_pass(predictions, total, joints, second)
+    chosen = _third_pass(predictions, total, joints, second) if len(joints) > 1 else None
     good = tuple(c.id for c in used if c.id not in predictions.failed)
-    values = _dice_values(classes, shared, plain, second, overlaps)
+    values = _dice_values(classes, shared, plain, second.argmax, chosen)
     estimates = leep_estimates(tables, classes) | {
         name: Estimate.mean(v) for name, v in values.items()
     }
@@ -120,42 +129,55 @@ def _shared_classes(source: Source, task: Task) -> dict[int, int]:
 
 def _first_pass(
     predictions: Predictions, num_classes: int, shared: dict[int, int]
-) -> tuple[list[Joint], list[NDArray[Any]], list[dict[int, tuple[int, int, int]]]]:
-    """Joint, hard counts, and overlap counts of the source's own decision, for each case."""
+) -> tuple[list[Joint], list[Floats], list[Floats]]:
+    """Joint, hard counts, and overlaps (Y, 3) of the source's own decision for the shared classes, for each case."""
     joints, hard, plain = [], [], []
+    own_class = np.zeros(len(predictions.source.classes), dtype=np.int64)
+    own_class[list(shared.values())] = list(shared)
     for case, theta, labels in predictions:
         try:
             joints.append(Joint.of(theta, labels, num_classes))
         except ValueError as error:
-            predictions.failed[case.id] = f"case {case.id}: {error}"
+            predictions.failed[case.id] = reason(case.id, error)
             del theta, labels
             continue
         hard.append(hard_counts(theta, labels, num_classes).numpy())
-        predicted = decide(predictions.source, theta[0].numpy()) if shared else None
-        plain.append(
-            {k: _overlap(predicted == z, labels[0].numpy() == k) for k, z in shared.items()}
-        )
-        del theta, labels, predicted
+        if shared:
+            chosen = own_class[decide(predictions.source, theta[0].numpy())]
+            plain.append(overlaps(chosen, labels[0], num_classes))
+            del chosen
+        del theta, labels
     return joints, hard, plain
 
 
 @dataclass(frozen=True, eq=False)
 class SecondPass:
-    """Sums by case that need the joint of all cases: see `Tables`; histograms of EEP by case, class, label and bin."""
+    """What needs the joint of all cases, by case.
 
-    sums: NDArray[Any]
-    held_out: NDArray[Any]
-    gradient: NDArray[Any]
-    histograms: NDArray[Any]
-    argmax: list[dict[int, tuple[int, int, int]]]
-    edges: NDArray[Any]
+    Args:
+        sums: Of T by class (n, Y), see `Tables`.
+        held_out: The same on the joint of the other cases (n, Y).
+        gradient: Likelihood table of all cases (Y, Z).
+        histograms: Of EEP by class, whether labelled as it, and bin (n, Y, 2, BINS).
+        argmax: Overlaps of the largest EEP (n, Y, 3).
+        low: Least P(y|z) of each class (Y,).
+        high: Largest P(y|z) of each class (Y,).
+    """
+
+    sums: Floats
+    held_out: Floats
+    gradient: Floats
+    histograms: Floats
+    argmax: Floats
+    low: Tensor
+    high: Tensor
 
 
 def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) -> SecondPass:
     num_classes = len(total.counts)
     low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
     gradient = torch.zeros_like(total.counts)
-    sums: list[NDArray[np.float64]] = []
+    sums: list[Floats] = []
     held_out, histograms, argmax = [], [], []
     for _, theta, labels in predictions:
         own = joints[len(sums)]
@@ -164,58 +186,40 @@ def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) ->
         others = total - own if len(joints) > 1 else total
         values = log_expected_prediction(theta, labels, others, smoothed=True)
         held_out.append(_class_sums(values, labels, num_classes))
-        histogram, winners = np.zeros((num_classes, 2, BINS)), []
+        histogram, counts = np.zeros((num_classes, 2, BINS)), np.zeros((num_classes, 3))
         for run, own_labels in _runs(theta, labels):
             eep = expected_prediction(run, others.smoothed)[0]
-            histogram += _histogram(_bins(eep, low, high), own_labels)
-            winners.append(_overlaps(eep.argmax(0), own_labels, num_classes))
+            histogram += eep_histogram(eep_bins(eep, low, high), own_labels)
+            counts += overlaps(eep.argmax(0), own_labels, num_classes)
         histograms.append(histogram)
-        argmax.append(_summed(winners))
+        argmax.append(counts)
         del theta, labels, run, own_labels, values
-    edges = low + (high - low) * torch.arange(BINS, dtype=torch.float64)[:, None] / BINS
-    return SecondPass(
-        np.stack(sums),
-        np.stack(held_out),
-        gradient.numpy(),
-        np.stack(histograms),
-        argmax,
-        edges.T.numpy(),
-    )
+    parts = (np.stack(histograms), np.stack(argmax), low, high)
+    return SecondPass(np.stack(sums), np.stack(held_out), gradient.numpy(), *parts)
 
 
 def _third_pass(
     predictions: Predictions, total: Joint, joints: list[Joint], second: SecondPass
-) -> list[dict[int, tuple[int, int, int]]]:
-    """Overlap counts of EEP against thresholds of the other cases; two classes need no pixel again."""
-    num_classes = len(total.counts)
-    if len(joints) < 2:
-        return []
-    first = best_threshold_bins(second.histograms)
+) -> Floats:
+    """Overlaps (n, Y, 3) of EEP against thresholds of the other cases; two classes need no pixel again."""
+    num_classes, low, high = len(total.counts), second.low, second.high
+    bins = best_threshold_bins(second.histograms)
     if num_classes == 2:
-        above = np.arange(BINS) >= first[:, 1, None, None]
-        taken = (second.histograms[:, 1] * above).sum(-1)
-        labelled = second.histograms[:, 1, 1].sum(-1)
-        return [
-            {1: (int(t[1]), int(t.sum()), int(n))} for t, n in zip(taken, labelled, strict=True)
-        ]
-    result: list[dict[int, tuple[int, int, int]]] = []
-    low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
+        return binary_overlaps(second.histograms, bins)
+    result: list[Floats] = []
     for _, theta, labels in predictions:
         k = len(result)
         others = (total - joints[k]).smoothed
-        edges = second.edges[np.arange(num_classes), np.minimum(first[k], BINS - 1)]
-        threshold = torch.from_numpy(edges).clamp(min=1e-12)
-        winners = []
+        first = torch.from_numpy(bins[k])
+        edge = low + (high - low) * first.clamp(max=BINS - 1) / BINS
+        counts = np.zeros((num_classes, 3))
         for run, own_labels in _runs(theta, labels):
             eep = expected_prediction(run, others)[0]
-            passed = _bins(eep, low, high) >= torch.from_numpy(first[k])[:, None]
-            ratio = torch.where(passed, eep / threshold[:, None], 0.0)
-            ratio[0] = 0
-            winner = torch.where(passed[1:].any(0), ratio.argmax(0), 0)
-            winners.append(_overlaps(winner, own_labels, num_classes))
-        result.append(_summed(winners))
+            winner = thresholded(eep, eep_bins(eep, low, high), first, edge.clamp(min=1e-12))
+            counts += overlaps(winner, own_labels, num_classes)
+        result.append(counts)
         del theta, labels, run, own_labels
-    return result
+    return np.stack(result)
 
 
 def _runs(theta: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -224,73 +228,36 @@ def _runs(theta: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield theta[:, :, start : start + RUN], labels[0, start : start + RUN]
 
 
-def _overlaps(winner: Tensor, labels: Tensor, num_classes: int) -> dict[int, tuple[int, int, int]]:
-    """Overlap counts by foreground class."""
-    return {
-        k: _overlap((winner == k).numpy(), (labels == k).numpy()) for k in range(1, num_classes)
-    }
-
-
-def _summed(runs: list[dict[int, tuple[int, int, int]]]) -> dict[int, tuple[int, int, int]]:
-    """Overlap counts of runs together."""
-    a, b, c = ({k: sum(run[k][part] for run in runs) for k in runs[0]} for part in range(3))
-    return {k: (a[k], b[k], c[k]) for k in runs[0]}
-
-
-def _bins(eep: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Bin (Y, n) of EEP (Y, n) among BINS equal ones over the range that P(y|z) spans for each class."""
-    width = torch.where(high > low, high - low, 1.0)
-    scaled = (eep - low[:, None].to(eep)) * (BINS / width)[:, None].to(eep)
-    return scaled.floor().clamp(0, BINS - 1).to(torch.int64)
-
-
-def _histogram(bins: Tensor, labels: Tensor) -> NDArray[np.float64]:
-    """Pixels by class, whether labelled as it, and bin: (Y, 2, BINS)."""
-    rows = [
-        torch.bincount(row + BINS * (labels == k), minlength=2 * BINS).reshape(2, BINS)
-        for k, row in enumerate(bins)
-    ]
-    return np.asarray(torch.stack(rows).numpy(), dtype=np.float64)
-
-
 def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
     numbers, classes = values[0].numpy(), labels[0].numpy()
     sums = [numbers[classes == k].sum(dtype=np.float64) for k in range(num_classes)]
     return np.asarray(sums, dtype=np.float64)
 
 
-def _overlap(predicted: Any, labelled: Any) -> tuple[int, int, int]:
-    return int((predicted & labelled).sum()), int(predicted.sum()), int(labelled.sum())
-
-
 def _dice_values(
     classes: tuple[str, ...],
-    shared: dict[int, int],
-    plain: list[dict[int, tuple[int, int, int]]],
-    second: SecondPass,
-    overlaps: list[dict[int, tuple[int, int, int]]],
-) -> dict[str, NDArray[np.float64]]:
+    shared: Collection[int],
+    plain: list[Floats],
+    argmax: Floats,
+    chosen: Floats | None,
+) -> dict[str, Floats]:
     """Dice by score name, (n,) each: mean over the classes that the case or its prediction has.
 
-    EEP-Dice of a class that fewer than two cases have is unknown, as its threshold is.
+    EEP-Dice of a class that fewer than two cases have is unknown, as its threshold is; of a single case all of EEP is.
     """
-    foreground = range(1, len(classes))
-    unknown = np.full(len(plain), math.nan)
-    many = len(overlaps) > 0
-    shared_by = {k: sum(case[k][2] > 0 for case in overlaps) for k in foreground}
-    eep = {k: _case_dice(overlaps, k) if shared_by[k] > 1 else unknown for k in foreground}
-    argmax = {k: _case_dice(second.argmax, k) if many else unknown for k in foreground}
-    result = {
-        "eep_dice": mean_known(np.stack(list(eep.values()))),
-        "eep_dice_argmax": mean_known(np.stack(list(argmax.values()))),
-        "dice": mean_known(np.stack([_case_dice(plain, k) for k in shared])) if shared else unknown,
-    }
-    return result | {f"eep_dice[{classes[k]}]": values for k, values in eep.items()}
-
-
-def _case_dice(overlaps: list[dict[int, tuple[int, int, int]]], k: int) -> NDArray[np.float64]:
-    counts = np.array([case[k] for case in overlaps], dtype=np.float64)
-    return dice(counts[:, 0], counts[:, 1], counts[:, 2])
+    unknown = np.full(argmax.shape[:2], math.nan)
+    eep, largest, own = unknown, unknown, unknown
+    if chosen is not None:
+        several = (chosen[..., 2] > 0).sum(0) > 1
+        eep = np.where(several, overlap_dice(chosen), math.nan)
+        largest = overlap_dice(argmax)
+    if shared:
+        own = np.where(
+            np.isin(range(len(classes)), list(shared)), overlap_dice(np.stack(plain)), math.nan
+        )
+    named = {"eep_dice": eep, "eep_dice_argmax": largest, "dice": own}
+    means = {name: mean_known(values[:, 1:].T) for name, values in named.items()}
+    return means | {f"eep_dice[{name}]": eep[:, k] for k, name in enumerate(classes) if k}
 
 
 def _per_case(

@@ -129,26 +129,6 @@ def dice(overlap: Floats, predicted: Floats, labelled: Floats) -> Floats:
     return np.asarray(np.divide(2 * overlap, size, out=empty, where=size > 0))
 
 
-def best_threshold_bins(histograms: Floats) -> NDArray[np.int64]:
-    """First bin that counts as foreground, fitted for each case and class on the *other* cases' pooled Dice.
-
-    A class that fewer than two cases have has no threshold: the one case that has it is predicted without it, so that its
-    own histogram says nothing.
-
-    Args:
-        histograms: Pixels by case, class, whether labelled as that class, and bin of EEP: (n, Y, 2, bins).
-
-    Returns:
-        (n, Y) bins; one past the last where there is no threshold.
-    """
-    others = histograms.sum(0) - histograms
-    above = others[..., ::-1].cumsum(-1)[..., ::-1]
-    scores = dice(above[:, :, 1], above.sum(2), others[:, :, 1].sum(-1)[..., None])
-    shared = (histograms[:, :, 1].sum(-1) > 0).sum(0) > 1
-    best = np.nan_to_num(scores, nan=-1.0).argmax(-1)
-    return np.asarray(np.where(shared, best, histograms.shape[-1]))
-
-
 def mean_known(values: Floats) -> Floats:
     """Mean over the first axis of what is known; NaN where nothing is."""
     known = ~np.isnan(values)
