@@ -218,6 +218,14 @@ def test_options_of_source_toml(tmp_path):
         tr.load_source(folder)
 
 
+@pytest.mark.parametrize("given", ['mirror = "no"', "folds = 1", "folds = []", "checkpoint = 3"])
+def test_options_of_another_type_are_refused(tmp_path, given):
+    folder = shutil.copytree(SAGITTAL, tmp_path / "model")
+    (folder / "source.toml").write_text(f"format = 1\n[network]\n{given}\n")
+    with pytest.raises(ValueError, match=rf"source.toml: \[network\] {given.split()[0]} must be "):
+        tr.load_source(folder)
+
+
 def test_fold_all_is_used_where_it_is_alone(tmp_path):
     folder = shutil.copytree(SAGITTAL, tmp_path / "model")
     shutil.copytree(folder / "fold_0", folder / "fold_all")

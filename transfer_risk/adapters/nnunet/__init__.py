@@ -35,7 +35,13 @@ from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
 from transfer_risk.volumes import Volume
 
-OPTIONS = ("target", "folds", "checkpoint", "mirror")
+OPTIONS = {
+    "target": '"nnunet"',
+    "folds": 'a list of folds, such as [0, 1] or ["all"]',
+    "checkpoint": 'a file name, such as "checkpoint_best.pth"',
+    "mirror": "true or false",
+}
+"""Keys of `[network]` and what they must be."""
 
 
 def matches(path: Path, description: Description) -> bool:
@@ -143,7 +149,18 @@ def _options(description: Description) -> Mapping[str, Any]:
     refuse_unknown(
         description.network, OPTIONS, f"{description.file}: [network] of an nnU-Net folder"
     )
-    return description.network
+    options = description.network
+    chosen = options.get("folds", ["all"])
+    right = {
+        "folds": isinstance(chosen, list) and chosen and all(type(f) in (int, str) for f in chosen),
+        "checkpoint": isinstance(options.get("checkpoint", ""), str),
+        "mirror": isinstance(options.get("mirror", False), bool),
+    }
+    if wrong := [name for name, good in right.items() if not good]:
+        raise ValueError(
+            f"{description.file}: [network] {wrong[0]} must be {OPTIONS[wrong[0]]}; got {options[wrong[0]]!r}"
+        )
+    return options
 
 
 def _fill(
