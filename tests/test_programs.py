@@ -94,3 +94,13 @@ def test_each_interval_in_a_sentence_is_one_of_the_results(name, least):
         steps = np.array([0.5 * 10.0 ** -len(w.partition(".")[2]) for w in words])
         near = np.abs(there - np.array(words, dtype=float)) <= steps + 1e-9
         assert near.all(axis=1).any(), f"{name}: {' '.join(words)} is in no results/*_summary.csv"
+
+
+def test_recipes_are_confirmed_on_the_seed_that_is_given(tmp_path):
+    command = [sys.executable, str(ROOT / "analysis" / "recipes.py"), "--smoke", "--seed", "12"]
+    result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "recipes_confirmed.csv")
+    assert set(table["seed"]) == {12} and set(table["anatomy"]) == {"partitions"}
+    summary = pd.read_csv(tmp_path / "recipes_confirmed_summary.csv")
+    assert {"probe + adaptive-risk", "probe + adaptive-risk + Dice"} < set(summary["recipe"])

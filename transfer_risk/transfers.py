@@ -29,6 +29,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "probe": {"method": "vanilla", "head": "probe"},
     "probe + eep-risk": {"method": "eep-risk", "head": "probe"},
     "probe + adaptive-risk": {"method": "adaptive-risk", "head": "probe"},
+    "probe + adaptive-risk + Dice": {
+        "method": "adaptive-risk",
+        "head": "probe",
+        "dice_weight": 1.0,
+    },
 }
 """Options by name: the five methods of the paper's tables, then what stands beside and beyond them."""
 METHODS = tuple(RECIPES)[:5]
