@@ -500,7 +500,7 @@ def test_missing_channels_are_an_error_or_an_explicit_choice(task, tmp_path):
     target = tr.load_task(task)
     from dataclasses import replace
 
-    from transfer_risk.prediction import in_order
+    from transfer_risk.channels import in_order
     from transfer_risk.volumes import read
 
     volume = read(target.cases[0], target)

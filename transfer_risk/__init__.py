@@ -50,7 +50,7 @@ _HOMES = {
     "diagnose": "doctor",
     "Finding": "doctor",
     "tune_decision": "decisions",
-    "pretrain": "training",
+    "pretrain": "pretraining",
     "finetune": "finetuning",
     "load_run": "runs",
     "Comparison": "comparison",

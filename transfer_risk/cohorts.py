@@ -13,9 +13,9 @@ from transfer_risk.phantom import (
     write_source_and_target,
     write_tumour_cohort,
 )
+from transfer_risk.pretraining import pretrain
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
-from transfer_risk.training import pretrain
 
 PARTITIONS = (13, 14, 17, 18)
 PAIRS = {

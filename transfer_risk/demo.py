@@ -14,6 +14,7 @@ from transfer_risk.layouts import load_task, write_tasks
 from transfer_risk.mapping import risk_maps, write_maps
 from transfer_risk.phantom import load_template, write_source_and_target
 from transfer_risk.plotting import save_figure
+from transfer_risk.pretraining import pretrain
 from transfer_risk.ranking import Ranking, rank_sources
 from transfer_risk.recipes import Recipe
 from transfer_risk.reports import ranking_text, write_ranking
@@ -22,7 +23,6 @@ from transfer_risk.runs import load_run
 from transfer_risk.sources import Source
 from transfer_risk.summaries import comparison_text, write_comparison
 from transfer_risk.tasks import Task
-from transfer_risk.training import pretrain
 from transfer_risk.volumes import read
 
 TARGET = "target-gm-t1"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_risk.channels import channel_order, in_order
 from transfer_risk.intervals import Estimate
-from transfer_risk.prediction import channel_order, decide, in_order, predict_case
+from transfer_risk.prediction import decide, predict_case
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read

@@ -11,10 +11,11 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from transfer_risk.channels import in_order
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.passes import Progress
-from transfer_risk.prediction import decide, in_order, predict_case
+from transfer_risk.prediction import decide, predict_case
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.runstats import common_span, stages

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transfer_risk.channels import channel_order
 from transfer_risk.imagefiles import write
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import channel_order
 from transfer_risk.riskmap import RiskMap, Span
 from transfer_risk.scales import common_span
 from transfer_risk.sources import Source

@@ -17,13 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.prediction import (
-    give_back_memory,
-    in_order,
-    predict_case,
-    predict_volume,
-    reason,
-)
+from transfer_risk.channels import in_order
+from transfer_risk.prediction import give_back_memory, predict_case, predict_volume, reason
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read

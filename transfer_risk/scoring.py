@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.intervals import Estimate
 from transfer_risk.overlaps import (
     BINS,
@@ -26,7 +27,7 @@ from transfer_risk.overlaps import (
     thresholded,
 )
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import channel_note, channel_order, decide, reason
+from transfer_risk.prediction import decide, reason
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task

@@ -1,4 +1,4 @@
-"""New sources: trained from scratch on a task, or fine-tuned from another source."""
+"""The beginning and the end of a fine-tuning: the student and its training slices, and the source that it becomes."""
 
 from __future__ import annotations
 
@@ -6,27 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import torch
-from nibabel import orientations
 
+from transfer_risk.channels import channel_order
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
-from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.fitting import State
 from transfer_risk.heads import adapted_source, freeze, refuse_stored
-from transfer_risk.imagefiles import load
 from transfer_risk.loadreport import LoadReport, load_report
-from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective, mean_weights
-from transfer_risk.prediction import channel_order
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source
 from transfer_risk.subsets import few_shot
-from transfer_risk.tasks import Case, Decision, Preprocessing, Task
+from transfer_risk.tasks import Case, Decision, Task
 
 Tell = Callable[[str], None]
 
@@ -163,81 +159,6 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
     return replace(student, decision=decision, trained=trained)
 
 
-def pretrain(
-    task: Task,
-    *,
-    name: str | None = None,
-    cases: Sequence[Case] | None = None,
-    iterations: int = 2_000,
-    batch: int = 8,
-    lr: float = 1e-3,
-    width: int = 32,
-    depth: int = 5,
-    seed: int = 0,
-    licence: str = "",
-    progress: Progress | None = None,
-) -> Source:
-    """A 2D U-Net trained from scratch on the training cases with cross-entropy + soft Dice, Adam.
-
-    Args:
-        task: Its `training` preprocessing becomes the source's.
-        name: Of the source; the task's where not given.
-        cases: Instead of the training cases.
-        iterations: Steps.
-        batch: Slices per step.
-        lr: Learning rate, lowered to 0 along a half cosine.
-        width: Features of the first level.
-        depth: Levels.
-        seed: Of weights and order.
-        licence: SPDX name that the source is given.
-        progress: Called with iteration and loss.
-
-    Raises:
-        ValueError: if a number is out of range, or no training slice has foreground.
-        FloatingPointError: if the loss is no longer finite.
-    """
-    recipe = Recipe(
-        method="vanilla",
-        dice_weight=1.0,
-        iterations=iterations,
-        batch=batch,
-        lr=lr,
-        schedule="cosine",
-        init="random",
-        seed=seed,
-    )
-    used = task.split("train") if cases is None else tuple(cases)
-    torch.manual_seed(seed)
-    network = UNet(len(task.channels), len(task.classes), width=width, depth=depth)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    source = Source(
-        name=name or task.name,
-        network=network,
-        classes=task.classes,
-        channels=task.channels,
-        labels={c: values[0] for c, values in task.labels.items()},
-        preprocessing=_preprocessing(task, used),
-        encoder=r"^encoder\.",
-        licence=licence,
-        trained={
-            "task": task.name,
-            "dataset": Path(task.root).name,
-            "cases": [c.id for c in used],
-            "iterations": iterations,
-            "seed": seed,
-        },
-        architecture={"target": "unet", "width": width, "depth": depth},
-    )
-    samples = collect(source, used, task, mapped=False)
-    if not float(samples.class_counts(len(task.classes))[1:].sum()):
-        raise ValueError(
-            f"task {task.name}: no foreground in the training slices; look at [labels]"
-        )
-    state = State.of(network, Objective.of(recipe, samples, len(task.classes)), recipe)
-    fit(state, source, samples, recipe, progress=progress)
-    return source
-
-
 def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -> dict[str, object]:
     """What the student was trained on."""
     return {
@@ -249,13 +170,3 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
         "method": recipe.method,
         "source": source.name if recipe.init == "source" else "",
     }
-
-
-def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:
-    """The task's, with the orientation of the first case where it has none, and the axis that its slices have there."""
-    _, affine = load(cases[0].images[0])
-    given = task.training
-    codes = given.orientation or "".join(str(c) for c in nib.aff2axcodes(affine))
-    stored = orientations.io_orientation(affine)
-    places = orientations.ornt_transform(stored, orientations.axcodes2ornt(codes))
-    return replace(given, orientation=codes, axis=int(places[task.slices.axis, 0]))

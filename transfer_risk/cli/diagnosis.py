@@ -163,9 +163,9 @@ def map_command(
     reading: Reading,
 ) -> None:
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
+    from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
     from transfer_risk.mapping import write_maps
-    from transfer_risk.prediction import channel_note
 
     target = load_task(task)
     cases = target.split(split)

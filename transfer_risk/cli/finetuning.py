@@ -83,9 +83,9 @@ def finetune_command(
     **options: Any,
 ) -> None:
     """Fine-tune SOURCE on TASK; measured and mapped before and after on the test cases."""
+    from transfer_risk.channels import channel_note, channel_order
     from transfer_risk.finetuning import finetune
     from transfer_risk.layouts import load_task
-    from transfer_risk.prediction import channel_note, channel_order
     from transfer_risk.recipes import read_recipe
     from transfer_risk.summaries import run_text
 

@@ -52,7 +52,7 @@ def pretrain_command(task: str, out: str, **options: Any) -> None:
     from transfer_risk.adapters import save_source
     from transfer_risk.evaluation import check_cases, evaluate, mean_dice
     from transfer_risk.layouts import load_task
-    from transfer_risk.training import pretrain
+    from transfer_risk.pretraining import pretrain
 
     target = load_task(task)
     if Path(out, "source.toml").exists():

@@ -110,8 +110,8 @@ def _maps(
         run = load_run(inputs[0])
         cases, number = _cases(run.task, run.cases, ids), _channel(run.task, channel)
         return plot_change(run, cases=cases, index=index, channel=number, width=width)
+    from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
-    from transfer_risk.prediction import channel_note
 
     task = load_task(inputs[0])
     cases, number = _cases(task, task.split("test"), ids), _channel(task, channel)

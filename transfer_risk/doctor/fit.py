@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error, some
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
 from transfer_risk.passes import CACHE
-from transfer_risk.prediction import channel_note, channel_order
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 

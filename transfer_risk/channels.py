@@ -1,0 +1,57 @@
+"""A task's channels in a source's order: by name, by position, or with stand-ins for missing ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transfer_risk.sources import Source
+from transfer_risk.volumes import Volume
+
+
+def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
+    """Where each of the source's channels stands among those of a task: by name; by position where no name is shared.
+
+    A channel that the task lacks is -1 (zeros), or that of the first one it has, as `source.missing_channels` says.
+
+    Raises:
+        ValueError: if neither names nor number agree, and nothing is said of missing channels, or all would be zeros.
+    """
+    names = list(channels)
+    shared = [c for c in source.channels if c in names]
+    if len(shared) == len(source.channels):
+        return [names.index(c) for c in source.channels]
+    if not shared and len(source.channels) == len(names):
+        return list(range(len(names)))
+    if not source.missing_channels or (source.missing_channels == "zero" and not shared):
+        raise ValueError(
+            f"source {source.name} wants the channels {list(source.channels)}; the task has {names}; choose a source that "
+            "fits, or stand in for missing channels with --missing-channels zero or repeat (Source.missing_channels); zero "
+            "needs a channel that both have"
+        )
+    first = names.index(shared[0]) if shared else 0
+    fill = -1 if source.missing_channels == "zero" else first
+    return [names.index(c) if c in names else fill for c in source.channels]
+
+
+def channel_note(source: Source, channels: Sequence[str]) -> str:
+    """What a reader should know of how a task's channels came to the source's; empty if by name."""
+    names = list(channels)
+    missing = [c for c in source.channels if c not in names]
+    if not missing:
+        return ""
+    if source.missing_channels and (
+        len(missing) < len(source.channels) or len(missing) != len(names)
+    ):
+        what = "zeros" if source.missing_channels == "zero" else "copies of another channel"
+        return f"source {source.name} was given {what} for the channels {missing}, which the task lacks"
+    return f"source {source.name} reads the channels {list(source.channels)}; it was given {names} by position"
+
+
+def in_order(source: Source, volume: Volume, channels: Sequence[str]) -> Volume:
+    """The volume with its channels (named) in the source's order, missing ones filled in."""
+    order = channel_order(source, channels)
+    if order == list(range(len(volume.image))):
+        return volume
+    image = volume.image[order]
+    image[[place == -1 for place in order]] = 0
+    return Volume(image, volume.affine, volume.labels)
