@@ -119,11 +119,11 @@ def negative_transfer() -> str:
     """How well -T, and nearness to the border, tell the voxels that the fine-tuned model loses."""
     table = pd.read_csv(RESULTS / "negative_transfer_summary.csv")
     table = table[table["scope"].isin(["all", "background", "foreground"])]
-    header = ["cohort", "method", "voxels", "lost, %", "AUROC of -T [95 %]"]
+    header = ["cohort", "method", "voxels", "lost, %", "pairs", "AUROC of -T [95 %]"]
     header += ["at equal class and distance [95 %]", "AUROC of nearness to the border"]
     rows = [
         [
-            *(r.anatomy, f"`{r.recipe}`", r.scope, f"{100 * r.lost:.2f}"),
+            *(r.anatomy, f"`{r.recipe}`", r.scope, f"{100 * r.lost:.2f}", str(r.pairs)),
             f"{r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]",
             f"{r.auroc_matched:.2f} [{r.auroc_matched_low:.2f}, {r.auroc_matched_high:.2f}]",
             f"{r.auroc_boundary:.2f}",

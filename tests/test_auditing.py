@@ -119,6 +119,20 @@ def test_means_over_targets_have_t_intervals():
             assert mean.interval() == pytest.approx(wanted)
 
 
+def test_seeds_that_not_all_sources_have_do_not_count():
+    scores = rows("t", "ab", s=[2, 1])
+    results = [
+        {"task": "t", "source": s, "seed": seed, "dice": dice}
+        for s, seed, dice in (("a", 1, 0.8), ("a", 2, 0.2), ("b", 1, 0.7))
+    ]
+    made = tr.audit(scores, results)
+    assert verdict(made, "s").regret == 0 and verdict(made, "s").kendall == 1
+    (note,) = made.notes
+    assert "1 cases, or seeds of them, lack Dice of some source and are dropped for all" in note
+    with pytest.raises(ValueError, match="must share a case and a seed with known Dice"):
+        tr.audit(scores, results[1:])
+
+
 def test_dice_is_averaged_over_classes_seeds_and_common_cases():
     results = pd.DataFrame(
         [
@@ -128,7 +142,8 @@ def test_dice_is_averaged_over_classes_seeds_and_common_cases():
             ("t", "a", 1, "p", "y", 0.3),
             ("t", "a", 0, "q", "x", 0.9),
             ("t", "a", 0, "r", "x", math.nan),  # the class is absent
-            ("t", "b", 0, "p", "x", 0.6),
+            ("t", "b", 0, "p", "x", 0.5),
+            ("t", "b", 1, "p", "x", 0.7),
             ("t", "b", 0, "q", "x", 0.5),
             ("t", "b", 0, "r", "x", 0.9),
             ("t", "b", 0, "s", "x", 0.9),
@@ -139,7 +154,8 @@ def test_dice_is_averaged_over_classes_seeds_and_common_cases():
     assert verdict(made, "s").regret == pytest.approx(100 * ((0.25 + 0.9) / 2 - (0.6 + 0.5) / 2))
     assert made.notes == (
         "1 rows of results have no Dice and do not count",
-        "task t: 3 cases, or classes of them, lack Dice of some source and are dropped for all: p y, r x, s x",
+        "task t: 4 cases, or classes or seeds of them, lack Dice of some source and are dropped for all: "
+        "p y 0, p y 1, r x 0 ...",
     )
 
 

@@ -1,6 +1,7 @@
 """Files in, files out: tasks, scoring against brute force, maps, predictions, and what bad input says."""
 
 import errno
+import itertools
 import json
 import math
 import re
@@ -324,6 +325,28 @@ def test_a_bad_case_is_dropped_for_all_and_named(folder, damage):
     assert [r["cases"] for r in json.loads(result.stdout)["ranking"]] == [
         len(task.split("train")) - 1
     ] * 2
+
+
+def test_the_order_of_the_sources_decides_nothing(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    ids = [c.id for c in task.split("train")]
+    known = {"a": ids[:2], "b": ids[1:], "c": ids}
+    for name, cases in known.items():
+        (folder / name).mkdir()
+        (folder / name / "source.toml").write_text(
+            f'format = 1\nname = "{name}"\nclasses = ["background", "x"]\n[network]\ntarget = "probabilities"\n'
+        )
+        for k, case in enumerate(cases):
+            theta = np.random.default_rng([k, len(name)]).random(SHAPE).astype(np.float32)
+            save(folder / name / f"{case}.nii.gz", np.stack([theta, 1 - theta], -1))
+    sources = {name: tr.load_source(folder / name) for name in known}
+    for order in itertools.permutations("abc"):
+        ranking = tr.rank_sources([sources[n] for n in order], task, by="leep")
+        assert {s.source: s.cases for s in ranking.scores} == dict.fromkeys("abc", (ids[1],))
+        assert not ranking.failed and set(ranking.dropped) == {ids[0], *ids[2:]}
+    (folder / "b" / f"{ids[1]}.nii.gz").unlink()
+    with pytest.raises(ValueError, match=f"must share a case .* b cannot predict {ids[0]}"):
+        tr.rank_sources([tr.load_source(folder / "a"), tr.load_source(folder / "b")], task)
 
 
 def test_nan_in_an_image_is_named(folder):

@@ -300,6 +300,16 @@ def test_integer_type_of_labels_does_not_matter(dtype, name):
     assert_close(loss(batch.logits, labels.to(dtype)), loss(batch.logits, labels), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_of_16_bits_are_those_of_the_same_numbers_in_32(name, dtype):
+    batch = make_batch(0, torch.float32, (2, 300, 300))  # sums beyond what float16 holds
+    short = batch.logits.to(dtype)
+    loss = every_loss(batch)[name]
+    made = loss(short, batch.labels)
+    assert made.isfinite() and made == loss(short.float(), batch.labels)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_loss_has_the_type_of_the_logits(dtype, name):
@@ -349,6 +359,15 @@ def test_image_divisor_is_the_mean_of_batches_of_one(seed):
     parts = zip(batch.logits, batch.labels, batch.risk, strict=True)
     alone = [risk_weighted_loss(x[None], y[None], r[None]) for x, y, r in parts]
     assert_close(whole, torch.stack(alone).mean(), rtol=1e-9, atol=0)
+
+
+def test_image_divisor_leaves_out_images_without_valid_pixels():
+    batch = make_batch(0)
+    empty = torch.full_like(batch.labels[:1], -1)
+    labels = torch.cat([batch.labels, empty])
+    logits, risk = (torch.cat([t, t[:1]]) for t in (batch.logits, batch.risk))
+    whole = risk_weighted_loss(logits, labels, risk, divisor="image")
+    assert_close(whole, risk_weighted_loss(batch.logits, batch.labels, batch.risk, divisor="image"))
 
 
 def test_divisors_by_hand():

@@ -106,6 +106,12 @@ def test_probe_dice_tells_a_trained_source_from_a_random_one(task, trained):
     np.testing.assert_array_equal(found.dice, again.dice)
 
 
+def test_probe_dice_does_not_depend_on_the_order_of_the_cases(task, trained):
+    cases = task.split("train")
+    found, other = probe_scores(trained, task, cases), probe_scores(trained, task, cases[::-1])
+    np.testing.assert_allclose(found.dice, other.dice[::-1], rtol=1e-6)
+
+
 def test_a_ranking_by_the_probe(task):
     ranking = tr.rank_sources([make_source(0), make_source(1)], task, by="probe_dice")
     values = [s.estimates["probe_dice"].value for s in ranking.scores]

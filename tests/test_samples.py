@@ -182,6 +182,15 @@ def test_few_cases_are_nested_by_seed(task):
     assert len(chosen) > 1
 
 
+def test_few_cases_of_groups_are_nested_with_validation_too(task):
+    cases = tuple(replace(task.cases[0], id=f"c{k}", group=f"g{k // 3}") for k in range(24))
+    grouped = replace(task, cases=cases, test=())
+    for seed in range(20):
+        recipes = [tr.Recipe(n_cases=n, validation=0.2, seed=seed) for n in range(4, 25)]
+        ids = [{c.id for c in few_shot(grouped, r)[0]} for r in recipes]
+        assert all(a <= b for a, b in itertools.pairwise(ids)) and len(ids[-1]) == 18
+
+
 def test_few_slices_are_nested_by_seed_and_the_joint_uses_them_alone(task):
     for seed in range(3):
         sets = []

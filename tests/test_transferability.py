@@ -616,3 +616,17 @@ def test_error_joint_of_another_source():
     words = "joint must have one column per source class; got 5 columns for probabilities with 2"
     with pytest.raises(ValueError, match=words):
         log_expected_prediction(case.probabilities, case.labels, joint)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_of_16_bits_are_summed_in_more(dtype):
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.rand(1, 3, 40_000, generator=generator).softmax(1).to(dtype)
+    labels = torch.randint(-1, 2, (1, 40_000), generator=generator)
+    joint = Joint.of(theta, labels, 2)
+    assert_close(joint.counts, Joint.of(theta.float(), labels, 2).counts, rtol=0, atol=0)
+    made = log_expected_prediction(theta, labels, joint)
+    assert made.dtype == torch.float32
+    expected = log_expected_prediction(theta.float(), labels, joint)
+    assert_close(made, expected, rtol=0, atol=0, equal_nan=True)
+    assert leep(theta, labels, 2) == leep(theta.float(), labels, 2)

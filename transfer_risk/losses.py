@@ -1,6 +1,6 @@
 """The paper's loss (eq. 7) and those that it is compared with; logits (B, Y, *S), labels (B, *S), -1 = ignored.
 
-Every loss returns a scalar. Ignored pixels carry no weight and no gradient.
+Every loss returns a scalar, in float32 where the logits have 16 bits. Ignored pixels carry no weight and no gradient.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ def vanilla_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def class_weighted_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Cross-entropy weighted by the class of the pixel: sum(w CE) / sum(w), class_weights (Y,)."""
-    return weighted_mean_loss(logits, labels, class_weights.to(logits)[labels.clamp(min=0).long()])
+    weights = class_weights.to(logits.device)[labels.clamp(min=0).long()]
+    return weighted_mean_loss(logits, labels, weights)
 
 
 def weighted_mean_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy averaged with the weights of the pixels (B, *S): sum(w CE) / sum(w) over the valid pixels."""
-    used = torch.where(labels >= 0, weights, 0.0).to(logits)
-    return (used * _cross_entropy(logits, labels)).sum() / _positive(used.sum())
+    entropy = _cross_entropy(logits, labels)
+    used = torch.where(labels >= 0, weights, 0.0).to(entropy)
+    return (used * entropy).sum() / _positive(used.sum())
 
 
 def inverse_frequency(counts: Tensor) -> Tensor:
@@ -57,8 +59,9 @@ def transferability_weighted_loss(
             public code, which clips T at its 1st percentile.
     """
     weights = 1 + hardness if transferability is None else torch.exp(-transferability)
-    weights = torch.where(labels >= 0, weights, 0.0).to(logits)
-    return (weights * _cross_entropy(logits, labels)).sum() / _count(labels >= 0)
+    entropy = _cross_entropy(logits, labels)
+    weights = torch.where(labels >= 0, weights, 0.0).to(entropy)
+    return (weights * entropy).sum() / _count(labels >= 0)
 
 
 def risk_weighted_loss(
@@ -75,8 +78,8 @@ def risk_weighted_loss(
         logits: (B, Y, *S).
         labels: (B, *S), 0 = background, -1 = ignored.
         risk: R (B, *S) from `RiskMap.risk`; must be 0 or more.
-        divisor: What N_f counts: foreground of the `batch` (our reading), of each `image`, or all valid `pixels`
-            (a plain mean). Without foreground: the valid pixels.
+        divisor: What N_f counts: foreground of the `batch` (our reading), of each `image` (then the mean over images that
+            have valid pixels), or all valid `pixels` (a plain mean). Without foreground: the valid pixels.
         min_foreground: N_f is at least this share of the valid pixels; 0 is the paper.
 
     >>> logits, labels = torch.zeros(1, 2, 4), torch.tensor([[0, 0, 0, 1]])
@@ -92,12 +95,12 @@ def risk_weighted_loss(
             f"risk must have the shape of labels; got {tuple(risk.shape)} for {tuple(labels.shape)}"
         )
     valid = labels >= 0
-    weights = torch.where(valid, risk, 0.0).to(logits)
-    totals = (weights * _cross_entropy(logits, labels)).flatten(1).sum(1)
+    entropy = _cross_entropy(logits, labels)
+    totals = (torch.where(valid, risk, 0.0).to(entropy) * entropy).flatten(1).sum(1)
     pixels = valid.flatten(1).sum(1)
     foreground = (labels > 0).flatten(1).sum(1)
     if divisor == "image":
-        return (totals / _share(foreground, pixels, min_foreground)).mean()
+        return (totals / _share(foreground, pixels, min_foreground)).sum() / _count(pixels > 0)
     counted = pixels if divisor == "pixels" else foreground
     return totals.sum() / _share(counted.sum(), pixels.sum(), min_foreground)
 
@@ -107,7 +110,7 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     num_classes = logits.shape[1]
     valid = (labels >= 0).unsqueeze(1)
     hot = functional.one_hot(labels.clamp(min=0).long(), num_classes).movedim(-1, 1) * valid
-    probabilities = logits.softmax(1) * valid
+    probabilities = _precise(logits).softmax(1) * valid
     axes = [0, *range(2, logits.ndim)]
     overlap, size = (probabilities * hot).sum(axes)[1:], (probabilities + hot).sum(axes)[1:]
     present = hot.sum(axes)[1:] > 0
@@ -135,7 +138,14 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         raise ValueError(
             f"labels must be (B, *S) for logits (B, Y, *S); got {tuple(labels.shape)} for {tuple(logits.shape)}"
         )
-    return functional.cross_entropy(logits, labels.long(), reduction="none", ignore_index=-1)
+    return functional.cross_entropy(
+        _precise(logits), labels.long(), reduction="none", ignore_index=-1
+    )
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """At least float32: sums over the pixels of a batch overflow in 16 bits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _share(counted: Tensor, pixels: Tensor, least: float) -> Tensor:

@@ -78,8 +78,10 @@ def probe_scores(
         raise ValueError(f"probe_dice needs at least 2 cases; got {len(cases)}")
     layer = probed_layer(source)
     rng = np.random.default_rng([seed, 4])
-    order = rng.permutation(len(cases))
-    halves = [sorted(order[::2].tolist()), sorted(order[1::2].tolist())]
+    by_id = sorted(range(len(cases)), key=lambda k: cases[k].id)
+    order = np.array(by_id)[rng.permutation(len(cases))]
+    first = set(order[::2].tolist())
+    halves = [[k for k in by_id if (k in first) == wanted] for wanted in (True, False)]
     samples = [collect(source, [cases[k] for k in half], task, mapped=False) for half in halves]
     values = np.full((2, len(cases)), np.nan)
     classes = len(task.classes)

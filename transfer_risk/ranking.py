@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,19 +106,27 @@ def _scores(
     dropped: dict[str, str] = {}
     failed: dict[str, str] = {}
     for source in sources:
-        left = [c for c in cases if c.id not in dropped]
         try:
-            scores[source.name] = score(source, task, cases=left, cache=cache, progress=progress)
-            dropped |= scores[source.name].failed
+            scores[source.name] = score(source, task, cases=cases, cache=cache, progress=progress)
+            dropped = scores[source.name].failed | dropped
         except ValueError as error:
             failed[source.name] = str(error)
     if not scores:
         raise ValueError("; ".join(dict.fromkeys(failed.values())) or "no source was given")
     common = [c for c in cases if c.id not in dropped]
-    for source in sources:  # scored before another source dropped a case: again, on what is left
+    if not common:
+        lost = [f"{s.source} cannot predict {_few(s.failed)}" for s in scores.values() if s.failed]
+        raise ValueError(
+            f"sources must share a case that all of them can predict; {'; '.join(lost)}. Rank fewer sources"
+        )
+    for source in sources:  # that could predict what another one could not: again, on what is left
         if source.name in scores and set(scores[source.name].cases) != {c.id for c in common}:
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
     return scores, dropped, failed
+
+
+def _few(names: Collection[str]) -> str:
+    return ", ".join(list(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[
 
 
 def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Mean Dice by task and source, over seeds, what classes of a case all sources have, and cases; what was dropped.
+    """Mean Dice by task and source, over what all its sources have of seeds, classes and cases; what was dropped.
 
     Raises:
         ValueError: if a column is missing, rows repeat, Dice is no number in [0, 1], or a task's sources share no case.
@@ -101,7 +101,7 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         )
     if "case" not in averaged:
         frame["case"] = ""
-    cell = ["case"] + ["class"] * ("class" in averaged)
+    cell = ["case", *(name for name in ("class", "seed") if name in averaged)]
     frame[cell] = frame[cell].astype(str)
     unknown = int(frame["dice"].isna().sum())
     notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
@@ -112,18 +112,20 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         common = cells.dropna(axis=1)
         if common.empty:
             raise ValueError(
-                f"results of task {task}: its sources must share a case with known Dice"
+                f"results of task {task}: its sources must share a {' and a '.join(cell)} with known Dice"
             )
         if lost := [
             c if isinstance(c, str) else " ".join(c)
             for c in cells.columns.difference(common.columns)
         ]:
-            what = "cases, or classes of them," if "class" in cell else "cases"
+            parts = [{"class": "classes", "seed": "seeds"}[name] for name in cell[1:]]
+            what = f"cases, or {' or '.join(parts)} of them," if parts else "cases"
             notes.append(
                 f"task {task}: {len(lost)} {what} lack Dice of some source and are dropped for all: "
                 f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
             )
-        by_case = common.T.groupby(level="case", sort=False).mean()
+        over_seeds = common.T.groupby(level=[n for n in cell if n != "seed"], sort=False).mean()
+        by_case = over_seeds.groupby(level="case", sort=False).mean()
         made[str(task)] = {str(source): float(dice) for source, dice in by_case.mean().items()}
     return made, notes
 

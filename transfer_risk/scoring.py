@@ -271,7 +271,8 @@ def _per_case(
     pixels = tables.pixels
     for c, case in enumerate(cases):
         yield case, "leep", "", float(tables.transferability[c].sum() / pixels[c].sum())
-        yield case, "leep_loo", "", float(tables.held_out[c].sum() / pixels[c].sum())
+        if len(cases) > 1:
+            yield case, "leep_loo", "", float(tables.held_out[c].sum() / pixels[c].sum())
         for k, name in enumerate(classes):
             if pixels[c, k]:
                 yield case, "leep", name, float(tables.transferability[c, k] / pixels[c, k])

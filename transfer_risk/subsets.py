@@ -19,12 +19,14 @@ def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, 
         ValueError: if more is asked for than there is, or no case is left for training.
     """
     cases = task.split("train")
-    order = np.random.default_rng([recipe.seed, 1]).permutation(len(cases))
+    groups = list(dict.fromkeys(c.unit for c in cases))
+    order = np.random.default_rng([recipe.seed, 1]).permutation(len(groups))
     if recipe.n_cases > len(cases):
         raise ValueError(
             f"n_cases must be at most the {len(cases)} training cases of task {task.name}; got {recipe.n_cases}"
         )
-    chosen = [cases[i] for i in order[: recipe.n_cases or len(cases)]]
+    by_group = [c for i in order for c in cases if c.unit == groups[i]]
+    chosen = by_group[: recipe.n_cases or len(cases)]
     held = _held_groups(chosen, recipe)
     training, validation = ([c for c in chosen if (c.unit in held) == v] for v in (False, True))
     if recipe.n_slices:

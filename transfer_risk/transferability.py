@@ -114,7 +114,7 @@ def log_expected_prediction(
 
     Returns:
         Transferability (B, *S) in nats, at most 0, NaN where ignored; eq. 4 of the paper. The dtype is that of the
-        probabilities: float32 gives 1e-5 nats, float64 gives 1e-9.
+        probabilities, at least float32, which gives 1e-5 nats; float64 gives 1e-9.
 
     >>> theta = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])     # (1, Z=2, S=2)
     >>> labels = torch.tensor([[1, 0]])
@@ -128,8 +128,9 @@ def log_expected_prediction(
             f"joint must have one column per source class; got {joint.counts.shape[1]} columns "
             f"for probabilities with {probabilities.shape[1]} classes"
         )
-    table = (joint.smoothed if smoothed else joint.conditional).to(probabilities.dtype)
-    result = probabilities.new_empty((len(labels), labels[0].numel()))
+    dtype = _precise(probabilities)
+    table = (joint.smoothed if smoothed else joint.conditional).to(dtype)
+    result = probabilities.new_empty((len(labels), labels[0].numel()), dtype=dtype)
     for theta, hot, (image, pixels) in _runs(probabilities, labels, num_classes):
         run = result[image, pixels]
         torch.sum((table @ theta).mul_(hot), 0, out=run)
@@ -187,7 +188,7 @@ def label_entropy(counts: Tensor) -> float:
 def likelihood_table(probabilities: Tensor, labels: Tensor, joint: Joint) -> Tensor:
     """G_yz = sum over pixels with label y of theta_pz / EEP_p(y), (Y, Z) float64: the gradient table of the intervals."""
     num_classes = len(joint.counts)
-    table = joint.conditional.to(probabilities.dtype)
+    table = joint.conditional.to(_precise(probabilities))
     totals = torch.zeros_like(joint.counts)
     for theta, hot, _ in _runs(probabilities, labels, num_classes):
         likelihood = (table @ theta).mul_(hot).sum(0)
@@ -226,21 +227,27 @@ def _signed(labels: Tensor) -> Tensor:
     return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
 
 
+def _precise(probabilities: Tensor) -> torch.dtype:
+    """The type to compute in: theirs, at least float32."""
+    return torch.promote_types(probabilities.dtype, torch.float32)
+
+
 def _runs(
     probabilities: Tensor, labels: Tensor, num_classes: int
 ) -> Iterator[tuple[Tensor, Tensor, tuple[int, slice]]]:
     """Runs of pixels: probabilities (Z, n), one-hot labels (Y, n) that are all 0 where ignored, and their place.
 
-    The one-hot labels are overwritten by the next run.
+    Both in at least float32. The one-hot labels are overwritten by the next run.
     """
     theta, flat = probabilities.flatten(2), _signed(labels).flatten(1)
-    classes = torch.arange(num_classes, dtype=theta.dtype, device=theta.device)[:, None]
+    dtype = _precise(theta)
+    classes = torch.arange(num_classes, dtype=dtype, device=theta.device)[:, None]
     step = max(RUN // theta.shape[1], 4096)
-    space = theta.new_empty(num_classes * min(step, flat.shape[1]))
+    space = theta.new_empty(num_classes * min(step, flat.shape[1]), dtype=dtype)
     for image in range(len(flat)):
         for start in range(0, flat.shape[1], step):
             pixels = slice(start, start + step)
-            run = flat[image, pixels].to(theta.dtype)
+            run = flat[image, pixels].to(dtype)
             hot = space[: num_classes * len(run)].view(num_classes, -1)
             torch.eq(run, classes, out=hot)
-            yield theta[image, :, pixels], hot, (image, pixels)
+            yield theta[image, :, pixels].to(dtype), hot, (image, pixels)
