@@ -1,5 +1,6 @@
 """Comparisons of run folders against plain arithmetic on what was written, their tables, and what bad input says."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -100,6 +101,21 @@ def test_differences_are_paired_over_cases(comparison):
     assert change.difference.value == pytest.approx((after - before).mean())
     error = (after - before).std(ddof=1) / math.sqrt(n)
     assert change.difference.standard_error == pytest.approx(error)
+
+
+def test_before_and_after_are_over_the_cases_that_have_both(comparison):
+    values = dict(comparison.values)
+    before = values["helped", "before", "dice"].copy()
+    before[1] = math.nan  # no foreground, nothing predicted; after: false positives
+    values["helped", "before", "dice"] = before
+    made = dataclasses.replace(comparison, values=values)
+    change = next(c for c in made.changes if (c.run, c.quantity) == ("helped", "dice"))
+    after = np.delete(values["helped", "after", "dice"], 1)
+    assert change.before.value == pytest.approx(np.delete(before, 1).mean())
+    assert change.after.value == pytest.approx(after.mean()) and change.difference.cases == 3
+    assert change.difference.value == pytest.approx(change.after.value - change.before.value)
+    sentence = f"helped: has false positives, and the source has none, in {made.cases[1]}"
+    assert any(v.startswith(sentence) for v in made.verdicts)
 
 
 def test_methods_are_set_against_each_other(comparison):

@@ -70,6 +70,17 @@ def test_cases_without_a_class_do_not_stop_the_search(tmp_path):
     assert tuned(Fixed()).offsets == (0.0, 1.5)
 
 
+def test_cases_without_foreground_and_without_a_prediction_move_nothing():
+    class Empty:
+        task = tr.Task("t", ("background", "a"), ("T1",), ())
+        failed = {}  # noqa: RUF012
+
+        def __iter__(self):
+            yield None, torch.tensor([[[0.9, 0.6], [0.1, 0.4]]]), torch.tensor([[0, 0]])
+
+    assert tuned(Empty()).offsets == (0.0, 0.0)
+
+
 def test_no_usable_case_is_an_error(task):
     source = make_source(task.classes)
     broken = replace(task.cases[0], label=None)

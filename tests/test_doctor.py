@@ -14,8 +14,9 @@ from click.testing import CliRunner
 import transfer_risk as tr
 from transfer_risk.cli import main
 from transfer_risk.doctor import findings_text
-from transfer_risk.doctor.finding import from_error, some
+from transfer_risk.doctor.finding import from_error
 from transfer_risk.imagefiles import load
+from transfer_risk.textrows import listed
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -490,7 +491,7 @@ def test_the_table_shows_the_first_of_many(task_file, data):
 
 
 def test_sentences():
-    assert some(["a", "b"]) == "a, b" and some(list("abcde")) == "a, b, c and 2 more"
+    assert listed(["a", "b"]) == "a, b" and listed(list("abcde")) == "a, b, c and 2 more"
     assert from_error(ValueError("f: is odd; turn it"), "x", "f").remedy == "turn it"
     assert from_error(ValueError("is odd"), "x", "f").remedy == "correct or replace it"
     assert from_error(KeyError("a"), "x", "f").found == "KeyError: 'a'"

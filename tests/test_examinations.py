@@ -81,11 +81,51 @@ def test_channels_are_taken_by_number_not_by_place(tmp_path):
 def test_a_missing_first_channel_is_named_and_the_others_are_done(tmp_path):
     alone = save(tmp_path / "a_0001.nii.gz", 2)
     whole = [save(tmp_path / f"b_000{k}.nii.gz", 2 - k) for k in (0, 1)]
-    model = source("T1", "T2", missing_channels="zero")
-    paths, failed = write_predictions(model, [alone, *whole], tmp_path / "out")
+    paths, failed = write_predictions(source("T1", "T2"), [alone, *whole], tmp_path / "out")
     assert [p.name for p in paths] == ["b.nii.gz"] and content(paths[0]) == {0}
     (words,) = failed
-    assert f"{alone}: is channel 1 (T2); there is no file 0000 for channel 0 (T1)" in words
+    assert f"one file for each of the channels ['T1', 'T2']; got 1 ({alone})" in words
+
+
+def test_channels_that_are_stood_in_for_are_those_without_a_file(tmp_path):
+    second, first = save(tmp_path / "a_0001.nii.gz", 2), save(tmp_path / "b_0000.nii.gz", 2)
+    model, told = source("T1", "T2", missing_channels="zero"), []
+    paths, failed = write_predictions(model, [second, first], tmp_path / "out", tell=told.append)
+    assert not failed and [content(p) for p in paths] == [{1}, {0}]
+    assert [re.search("for the channels (.*), which", note)[1] for note in told] == [
+        "['T1']",
+        "['T2']",
+    ]
+
+
+def test_a_model_that_was_trained_with_stand_ins_wants_the_channels_of_its_task(tmp_path):
+    image, told = save(tmp_path / "anything.nii.gz", 2), []
+    model = source("T1", "T2", missing_channels="zero", trained={"channels": ["T2"]})
+    paths, failed = write_predictions(model, [image], tmp_path / "out", tell=told.append)
+    assert not failed and content(paths[0]) == {1} and "zeros for the channels ['T1']" in told[0]
+    with pytest.raises(ValueError, match=r"for each of the channels \['T2'\]; got 2"):
+        tr.predict(model, [image, image])
+
+
+def test_4d_files_and_their_channels_are_one_examination(tmp_path):
+    data = np.stack([np.full((4, 4, 2), k, np.float32) for k in (1, 3)], -1)
+    path = tmp_path / "m.nii.gz"
+    nib.save(nib.Nifti1Image(data, np.eye(4)), path)
+    for images in ([path], [f"{path}#1", f"{path}#0"]):
+        paths, failed = write_predictions(source("T1", "T2"), images, tmp_path / "out")
+        assert not failed and [p.name for p in paths] == ["m.nii.gz"] and content(paths[0]) == {1}
+    (one,), _ = write_predictions(source("T1"), [f"{path}#1"], tmp_path / "one")
+    assert one.name == "m.nii.gz"
+    with pytest.raises(ValueError, match="is one of the images"):
+        write_predictions(source("T1"), [f"{path}#1"], tmp_path)
+
+
+@pytest.mark.parametrize("part", ["flat.nii.gz#1", "m.nii.gz#2"])
+def test_a_channel_that_is_not_there_is_named(tmp_path, part):
+    save(tmp_path / "flat.nii.gz", 1)
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 2, 2), np.float32), np.eye(4)), tmp_path / "m.nii.gz")
+    _, (words,) = write_predictions(source("T1"), [tmp_path / part], tmp_path / "out")
+    assert words.startswith(f"{tmp_path / part}: must be a channel, from 0, of a 4D image; ")
 
 
 def test_too_few_channels_name_the_files(tmp_path):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from transfer_risk.significance import holm, needed_cases, signed_rank_p, smallest_p
-from transfer_risk.verdicts import change_sentence, power_sentence, transfer_sentence
+from transfer_risk.verdicts import (
+    change_sentence,
+    empty_sentences,
+    power_sentence,
+    transfer_sentence,
+)
 
 
 def by_enumeration(differences):
@@ -93,3 +98,13 @@ def test_few_cases_are_told_that_the_test_cannot_reach_the_level():
     )
     (sentence,) = power_sentence(6, 3)
     assert "0.0312, 0.0938 after Holm's correction; it needs 7 cases" in sentence
+
+
+def test_cases_without_foreground_are_named_where_only_one_side_predicts_there():
+    unknown = np.nan
+    dice, others = np.array([0.5, 0.0, unknown, unknown]), np.array([0.4, unknown, 0.0, unknown])
+    assert list(empty_sentences("r", dice, "the source", others, "abcd")) == [
+        "r: has false positives, and the source has none, in b, without foreground; not counted above",
+        "r: has no false positives, and the source has, in c, without foreground; not counted above",
+    ]
+    assert not list(empty_sentences("r", dice, "s", np.full(4, unknown), "abcd"))  # not measured

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.scoretables import Table, reached_dice, score_columns, score_frame
+from transfer_risk.textrows import listed
 
 MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
 NAIVE = ("same_modality", "same_class", "own_dice", "random")  # shown below the scores
@@ -183,8 +184,7 @@ def _unjudged(frame: Any, targets: Mapping[str, Mapping[str, float]]) -> Iterato
         if source not in targets.get(task, (source,))
     ]
     if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        yield f"scored but without results, left out: {', '.join(lost[:3])}{more}"
+        yield f"scored but without results, left out: {listed(lost)}"
 
 
 def _missing(name: str, verdicts: Sequence[Verdict]) -> Iterator[str]:

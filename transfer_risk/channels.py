@@ -33,6 +33,13 @@ def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
     return [names.index(c) if c in names else fill for c in source.channels]
 
 
+def expected_channels(source: Source) -> tuple[str, ...]:
+    """Channels that new images have: the source's, or its task's where it was fine-tuned with stand-ins for some."""
+    own = tuple(source.trained.get("channels", ()))
+    stood_in = source.missing_channels and any(c in source.channels for c in own)
+    return own if stood_in else source.channels
+
+
 def channel_note(source: Source, channels: Sequence[str]) -> str:
     """What a reader should know of how a task's channels came to the source's; empty if by name."""
     names = list(channels)

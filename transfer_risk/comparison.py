@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.riskmap import Span
-from transfer_risk.runs import Run, Stage
+from transfer_risk.runs import Run
 from transfer_risk.runstats import Cell, case_values, common_span
 from transfer_risk.significance import holm, signed_rank_p
-from transfer_risk.verdicts import change_sentence, power_sentence, transfer_sentence
+from transfer_risk.verdicts import (
+    change_sentence,
+    empty_sentences,
+    power_sentence,
+    transfer_sentence,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +90,17 @@ class Comparison:
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
-        """Every quantity of every run, in order."""
+        """Every quantity of every run, in order, over the cases that have it before and after; after alone if none has."""
         found = []
         for run, stage, quantity in self.values:
             if stage == "after":
-                before, after = (self._estimate(run, s, quantity) for s in ("before", "after"))
-                found.append(Change(run, quantity, before, after, after - before))
+                after = self.values[run, stage, quantity]
+                before = self.values.get((run, "before", quantity), np.full_like(after, math.nan))
+                both = ~np.isnan(before) & ~np.isnan(after)
+                if both.any():
+                    before, after = (np.where(both, v, math.nan) for v in (before, after))
+                estimates = Estimate.mean(before), Estimate.mean(after)
+                found.append(Change(run, quantity, *estimates, estimates[1] - estimates[0]))
         return tuple(found)
 
     @cached_property
@@ -113,16 +123,15 @@ class Comparison:
             after = self.values[run.name, "after", "dice"]
             before = self.values[run.name, "before", "dice"]
             sentences.append(change_sentence(run.name, after - before))
+            sentences += empty_sentences(run.name, after, "the source", before, self.cases)
             for other in scratch:
                 difference = after - self.values[other.name, "after", "dice"]
                 budgets = [r.config.get("iterations") for r in (run, other)]
                 sentences.append(transfer_sentence(run.name, difference, other.name, budgets))
+                there = self.values[other.name, "after", "dice"]
+                sentences += empty_sentences(run.name, after, other.name, there, self.cases)
         known = min((c.difference.cases for c in self.contrasts), default=0)
         return (*sentences, *power_sentence(known, len(self.contrasts)))
-
-    def _estimate(self, run: str, stage: Stage, quantity: str) -> Estimate:
-        unknown = np.full(len(self.cases), math.nan)
-        return Estimate.mean(self.values.get((run, stage, quantity), unknown))
 
 
 def compare(

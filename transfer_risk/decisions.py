@@ -59,7 +59,7 @@ def tuned(predictions: Predictions) -> Decision:
     for _ in range(ROUNDS):
         before = offsets.copy()
         for k in range(1, classes):
-            scores = np.nan_to_num(_scores(predictions, offsets, k), nan=-np.inf)
+            scores = np.nan_to_num(_scores(predictions, offsets, k))  # all empty: no reason to move
             now = int(np.flatnonzero(offsets[k] == STEPS)[0])
             choice = int(np.lexsort((np.abs(STEPS), -scores))[0])  # of equal ones the smallest
             if scores[choice] > max(scores[now], best) + 1e-12:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from transfer_risk.imagefiles import note_of, write
+from transfer_risk.channels import channel_note, expected_channels
+from transfer_risk.imagefiles import channel_count, file_and_channel, note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
 
@@ -18,28 +19,40 @@ NUMBERED = re.compile(r"(.+)_(\d{4})")
 
 
 def write_predictions(
-    source: Source, images: Sequence[str | Path], out: str | Path, *, probabilities: bool = False
+    source: Source,
+    images: Sequence[str | Path],
+    out: str | Path,
+    *,
+    probabilities: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Predict each examination; the label maps written, and a sentence for each that failed.
 
     Args:
         source: The model.
         images: One file per examination, or nnU-Net style `<case>_0000.nii.gz`, `<case>_0001.nii.gz` of one folder, which
-            count the source's channels.
+            count the channels that the source wants; or 4D files with these channels, or `file#k` of such.
         out: Folder for `<case>.nii.gz`.
         probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
+        tell: Called with a sentence on channels that were stood in for, once for each kind.
 
     Raises:
         ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
             or another file that is no prediction would be written over.
     """
     paths, failed = [], []
-    found = examinations(images, len(source.channels))
+    expected = expected_channels(source)
+    found = examinations(images, len(expected))
+    given = {name: [expected[k] for k in sorted(files)] for name, files in found.items()}
+    for note in dict.fromkeys(channel_note(source, channels) for channels in given.values()):
+        if note and tell:
+            tell(note)
     _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
     for name, files in found.items():
         own = _outputs(out, name, probabilities)
         try:
-            raw, theta, affine = predict(source, _in_order(source, files))
+            ordered = [files[k] for k in sorted(files)]
+            raw, theta, affine = predict(source, ordered, channels=given[name])
             write(own[0], raw, affine, note=f"{MARK}{source.name} {source.decision.kind}")
             paths.append(own[0])
             if probabilities:
@@ -53,13 +66,14 @@ def write_predictions(
 def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[int, Path]]:
     """Files by name of the examination and number of the channel.
 
-    `<case>_0000` to `<case>_{channels - 1}` of one folder are one examination; any other file is one of its own.
+    `<case>_0000` to `<case>_{channels - 1}` of one folder are one examination, and so are `file#0` and so on of a 4D file,
+    or a 4D file with as many; any other file is one of its own.
 
     Raises:
         ValueError: if examinations of two folders have one name, or two files are one channel.
     """
     found: dict[str, dict[int, Path]] = {}
-    for path in sorted({Path(p) for p in images}):
+    for path in sorted({p for image in images for p in _channel_files(Path(image), channels)}):
         name, channel = _place(path, channels)
         files = found.setdefault(name, {})
         first = next(iter(files.values()), path)
@@ -78,7 +92,7 @@ def _outputs(out: str | Path, name: str, probabilities: bool) -> list[Path]:
 
 def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
     """Raise ValueError if an output is one of the images, or a file that somebody else wrote, such as a label."""
-    given = {Path(p).resolve() for p in images}
+    given = {Path(file_and_channel(str(p))[0]).resolve() for p in images}
     for path in outputs:
         if path.resolve() in given:
             raise ValueError(f"{path}: is one of the images; choose another folder (--out)")
@@ -88,20 +102,17 @@ def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
 
 def _place(path: Path, channels: int) -> tuple[str, int]:
     """Name of the examination and number of the channel."""
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    file, part = file_and_channel(path.name)
+    name = file.removesuffix(".gz").removesuffix(".nii")
+    if part:
+        return name, int(part) if int(part) < channels else 0
     numbered = NUMBERED.fullmatch(name)
     if numbered and int(numbered[2]) < channels:
         return numbered[1], int(numbered[2])
     return name, 0
 
 
-def _in_order(source: Source, files: dict[int, Path]) -> list[Path]:
-    """The first channels' files; raise ValueError where one before the last is missing."""
-    for channel in range(max(files)):
-        if channel not in files:
-            last = files[max(files)]
-            raise ValueError(
-                f"{last}: is channel {max(files)} ({source.channels[max(files)]}); there is no file {channel:04d} for "
-                f"channel {channel} ({source.channels[channel]}) beside it among the images given"
-            )
-    return [files[channel] for channel in sorted(files)]
+def _channel_files(path: Path, channels: int) -> list[Path]:
+    """`file#k` for each channel of a 4D file with as many, else the file itself."""
+    whole = channels > 1 and channel_count(path) == channels
+    return [Path(f"{path}#{k}") for k in range(channels)] if whole else [path]

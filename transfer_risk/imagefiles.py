@@ -31,7 +31,9 @@ def load(path: str) -> tuple[Array, Array]:
     try:
         file = nib.load(name)
         proxy = file.dataobj
-        data = np.asarray(proxy[..., int(channel)] if channel else proxy)
+        shape = proxy.shape
+        beyond = bool(channel) and (len(shape) != 4 or int(channel) >= shape[3])
+        data = np.asarray(proxy[..., int(channel)] if channel and not beyond else proxy)
         affine = np.asarray(_affine(file), dtype=np.float64)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
@@ -39,6 +41,10 @@ def load(path: str) -> tuple[Array, Array]:
         raise ValueError(
             f"{path}: cannot be read as an image ({error}); copy it again from where it came"
         ) from None
+    if beyond:
+        raise ValueError(
+            f"{path}: must be a channel, from 0, of a 4D image; {name} has shape {shape}"
+        )
     if data.ndim == 4 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim == 2:
@@ -60,6 +66,15 @@ def file_and_channel(path: str) -> tuple[str, str]:
     """Of `file#k` the file and k; of any other path itself and nothing."""
     found = re.fullmatch(r"(.+)#(\d+)", path)
     return (found[1], found[2]) if found else (path, "")
+
+
+def channel_count(path: str | Path) -> int:
+    """Length of the last axis of a 4D image; 1 of any other, and of what cannot be read."""
+    try:
+        shape = nib.load(path).shape
+    except Exception:  # nibabel, zlib and gzip raise many kinds for what is no image
+        return 1
+    return int(shape[3]) if len(shape) == 4 else 1
 
 
 def is_analyze(file: Any) -> bool:

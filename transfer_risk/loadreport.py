@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transfer_risk.sources import Source
+from transfer_risk.textrows import listed
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class LoadReport:
         trained, kept = self.counts
         lines = (
             ("loaded", f"{len(self.loaded)} tensors of the source"),
-            ("replaced", _listed(self.replaced)),
-            ("left over", _listed(self.left)),
+            ("replaced", listed(self.replaced, 6) or "-"),
+            ("left over", listed(self.left, 6) or "-"),
             (
                 "trainable",
                 f"{len(self.trainable)} parameters, {trained:,} values: {parts(self.trainable)}",
@@ -73,11 +74,6 @@ def load_report(source: Source, network: nn.Module, *, scratch: bool = False) ->
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(torch.equal(a, b))
-
-
-def _listed(names: tuple[str, ...], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) + more) or "-"
 
 
 def parts(names: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from transfer_risk.channels import in_order
+from transfer_risk.channels import expected_channels, in_order
 from transfer_risk.grids import Prepared, prepared
 from transfer_risk.imagefiles import oriented, same_geometry
 from transfer_risk.outputs import activated
@@ -175,20 +175,36 @@ def _last_region(probabilities: Array) -> Array:
     return winner
 
 
-def predict(source: Source, images: Sequence[str | Path]) -> tuple[Array, Array, Array]:
-    """Raw label map (X, Y, Z), probabilities (Z, X, Y, Z') and affine for one examination's channel files."""
+def predict(
+    source: Source, images: Sequence[str | Path], *, channels: Sequence[str] | None = None
+) -> tuple[Array, Array, Array]:
+    """Raw label map (X, Y, Z), probabilities (Z, X, Y, Z') and affine for one examination's channel files.
+
+    Args:
+        source: The model.
+        images: A file for each channel.
+        channels: Their names; `expected_channels` in order where not given. Those that lack are stood in for where the
+            source says how (`missing_channels`).
+
+    Raises:
+        ValueError: if a channel that the source wants has no file, or a file cannot be read.
+    """
     if source.stored is not None:
         raise ValueError(
             f"source {source.name} is nothing but saved probabilities; it cannot predict a new image"
         )
-    given = source.channels[: len(images)]
-    if len(images) > len(source.channels) or (
-        given != source.channels and not source.missing_channels
-    ):
+    expected = expected_channels(source)
+    given = tuple(expected[: len(images)] if channels is None else channels)
+    stands_in = bool(source.missing_channels) and expected == source.channels
+    if len(images) != len(given) or not (set(given) == set(expected) or stands_in):
+        end = (
+            ""
+            if expected != source.channels
+            else ", or stand in for others with --missing-channels zero or repeat"
+        )
         raise ValueError(
-            f"source {source.name} wants one file for each of the channels {list(source.channels)}; got {len(images)} "
-            f"({', '.join(map(str, images))}); name those of one examination <case>_0000.nii.gz and so on, or stand in "
-            "for the last ones with --missing-channels zero or repeat"
+            f"source {source.name} wants one file for each of the channels {list(expected)}; got {len(images)} "
+            f"({', '.join(map(str, images))}); name those of one examination <case>_0000.nii.gz and so on{end}"
         )
     volume = [in_order(source, read_images(tuple(str(p) for p in images)), given)]
     affine = volume[0].affine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from transfer_risk.probing import probed
 from transfer_risk.scoring import Score, score
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
+from transfer_risk.textrows import listed
 
 SCORES = (
     *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),
@@ -115,7 +116,9 @@ def _scores(
         raise ValueError("; ".join(dict.fromkeys(failed.values())) or "no source was given")
     common = [c for c in cases if c.id not in dropped]
     if not common:
-        lost = [f"{s.source} cannot predict {_few(s.failed)}" for s in scores.values() if s.failed]
+        lost = [
+            f"{s.source} cannot predict {listed(s.failed)}" for s in scores.values() if s.failed
+        ]
         raise ValueError(
             f"sources must share a case that all of them can predict; {'; '.join(lost)}. Rank fewer sources"
         )
@@ -123,10 +126,6 @@ def _scores(
         if source.name in scores and set(scores[source.name].cases) != {c.id for c in common}:
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
     return scores, dropped, failed
-
-
-def _few(names: Collection[str]) -> str:
-    return ", ".join(list(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
     return {
         "task": task.name,
         "dataset": Path(task.root).name,
+        "channels": list(task.channels),
         "cases": [c.id for c in cases],
         "iterations": recipe.iterations,
         "seed": recipe.seed,

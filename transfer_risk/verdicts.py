@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.significance import needed_cases, smallest_p
+from transfer_risk.textrows import listed
 
 Differences = NDArray[np.float64]
 
@@ -42,6 +43,29 @@ def transfer_sentence(
     unequal = len(set(iterations)) > 1
     note = "; iterations differ: {} and {}".format(*iterations) if unequal else ""
     return f"{run}: {start} of {_cases(known)}: {means} ({scratch}; {_mean(difference)}{note})"
+
+
+def empty_sentences(
+    run: str, dice: Differences, other: str, others: Differences, cases: Sequence[str]
+) -> Iterator[str]:
+    """On cases without foreground, whose Dice is known only where something was predicted: they have no difference.
+
+    Args:
+        run: The run.
+        dice: Its Dice by case (n,), NaN where there was nothing to find and nothing was found.
+        other: What it is compared with, in words.
+        others: The Dice of that, (n,).
+        cases: Their ids.
+    """
+    here, there = (~np.isnan(values) for values in (dice, others))
+    if not here.any() or not there.any():
+        return
+    for which, words in (
+        (here & ~there, f"has false positives, and {other} has none,"),
+        (there & ~here, f"has no false positives, and {other} has,"),
+    ):
+        if names := [case for case, chosen in zip(cases, which, strict=True) if chosen]:
+            yield f"{run}: {words} in {listed(names)}, without foreground; not counted above"
 
 
 def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:

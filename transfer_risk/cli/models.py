@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ def predict_command(
 ) -> None:
     """Segment each IMAGE with SOURCE: label maps in the image's own geometry.
 
-    The channels of one examination are files <case>_0000.nii.gz, <case>_0001.nii.gz and so on of one folder.
+    The channels of one examination are files <case>_0000.nii.gz, <case>_0001.nii.gz and so on of one folder, or a 4D file.
     """
     from transfer_risk.examinations import write_predictions
 
     model = reading.one(source)
-    paths, failed = write_predictions(model, image, out, probabilities=probabilities)
+    paths, failed = write_predictions(
+        model, image, out, probabilities=probabilities, tell=partial(click.echo, err=True)
+    )
     for path in paths:
         click.echo(path)
     click.echo(f"decision: {model.decision.kind}", err=True)

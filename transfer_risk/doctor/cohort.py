@@ -11,8 +11,9 @@ from nibabel import aff2axcodes
 from nibabel.affines import voxel_sizes
 
 from transfer_risk.doctor.examination import Examined, undeclared
-from transfer_risk.doctor.finding import Finding, some
+from transfer_risk.doctor.finding import Finding
 from transfer_risk.tasks import Task
+from transfer_risk.textrows import listed
 
 OUTLIER = 10.0  # factor between a case's level and the median level of the others
 
@@ -45,7 +46,7 @@ def _label_values(task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
     for name, values in task.labels.items():
         missing = [str(v) for v in values if v not in voxels]
         if missing and len(missing) < len(values):  # a class without any voxel is found by _classes
-            found = f"value {some(missing)} of class {name} is in no label file"
+            found = f"value {listed(missing)} of class {name} is in no label file"
             remedy = "correct the raw values, or drop those that do not occur"
             yield Finding("warning", "labels", f"labels.{name}", found, remedy)
     names: dict[float, str] = {v: name for name, values in task.labels.items() for v in values}
@@ -148,11 +149,11 @@ def _grids(task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
         axes[pairs[aff2axcodes(made.affine)[task.slices.axis]]].append(made.case.id)
         sizes.append(voxel_sizes(made.affine))
     if analyze := [made.case.id for made in cases if made.analyze]:
-        found = f"{len(analyze)} cases are in Analyze format, which stores no orientation ({some(analyze)})"
+        found = f"{len(analyze)} cases are in Analyze format, which stores no orientation ({listed(analyze)})"
         remedy = "check on one image that left and right and the slice axis are as you expect"
         yield Finding("note", "geometry", "root", found, remedy)
     if len(axes) > 1:
-        groups = "; ".join(f"{axis}: {some(ids)}" for axis, ids in axes.items())
+        groups = "; ".join(f"{axis}: {listed(ids)}" for axis, ids in axes.items())
         found = f"slices along array axis {task.slices.axis} are anatomically different ({groups})"
         remedy = "bring the images to one orientation, or the 2D slices will not be comparable"
         yield Finding("warning", "geometry", "slices.axis", found, remedy)

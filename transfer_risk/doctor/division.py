@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from transfer_risk.doctor.examination import Examined
-from transfer_risk.doctor.finding import Finding, some
+from transfer_risk.doctor.finding import Finding
 from transfer_risk.tasks import Task
+from transfer_risk.textrows import listed
 
 
 def check_split(task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
@@ -30,7 +31,7 @@ def _sides(task: Task) -> Iterator[Finding]:
     for case in task.cases:
         groups[case.unit].add("test" if case.id in task.test else "train")
     for group in [g for g, parts in groups.items() if len(parts) > 1]:
-        members = some([c.id for c in task.cases if c.unit == group])
+        members = listed([c.id for c in task.cases if c.unit == group])
         found = f"group {group} is in training and test ({members})"
         yield Finding("error", "split", "split.test", found, "move all of its cases to one side")
 
@@ -53,7 +54,7 @@ def _duplicates(task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
 
 def _twins(task: Task, kind: str, twins: list[tuple[Examined, str]]) -> Finding:
     paths = [path for _, path in twins]
-    found = f"{kind} has the same voxels as {some(paths[1:])}"
+    found = f"{kind} has the same voxels as {listed(paths[1:])}"
     if len({id(made) for made, _ in twins}) == 1:
         remedy = "two channels are one image; copy the right file"
         return Finding("warning", "duplicates", paths[0], found, remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 SEVERITIES = ("error", "warning", "note")
@@ -34,9 +33,3 @@ def from_error(error: Exception, check: str, where: str) -> Finding:
     text = str(error) if own else f"{type(error).__name__}: {error}"
     found, _, remedy = text.removeprefix(f"{where}: ").partition("; ")
     return Finding("error", check, where, found, remedy or "correct or replace it")
-
-
-def some(names: Sequence[str], limit: int = 3) -> str:
-    """Names in a sentence, only the first few of many."""
-    rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,11 +10,12 @@ import torch
 
 from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.doctor.examination import Examined
-from transfer_risk.doctor.finding import Finding, from_error, some
+from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
 from transfer_risk.passes import CACHE
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
+from transfer_risk.textrows import listed
 
 MIB = 2**20
 
@@ -65,7 +66,7 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
     sizes = {name: p.numel() for name, p in source.network.named_parameters()}
     bad = [n for n, p in source.network.named_parameters() if not bool(torch.isfinite(p).all())]
     if bad:
-        found = f"weights with NaN or infinity: {some(bad)}"
+        found = f"weights with NaN or infinity: {listed(bad)}"
         yield Finding("error", "parameters", source.name, found, "copy or train the source again")
     where, total = f"{source.name}: encoder", sum(sizes.values())
     try:
@@ -103,17 +104,17 @@ def _seen(source: Source, task: Task) -> Iterator[Finding]:
     if not (train or test):
         return
     if own != dataset:
-        found = f"ids like those of the task ({some(test + train)}), but from the data set {own}, not {dataset}"
+        found = f"ids like those of the task ({listed(test + train)}), but from the data set {own}, not {dataset}"
         yield Finding(
             "note", "training data", where, found, "make sure that they are other patients"
         )
         return
     if test:
-        found = f"was trained on {len(test)} test cases of the task ({some(test)})"
+        found = f"was trained on {len(test)} test cases of the task ({listed(test)})"
         remedy = "its Dice there is too high; choose other test cases or another source"
         yield Finding("error", "training data", where, found, remedy)
     if train:
-        found = f"was trained on {len(train)} training cases of the task ({some(train)})"
+        found = f"was trained on {len(train)} training cases of the task ({listed(train)})"
         remedy = "its scores are too high beside other sources; read them with that in mind"
         yield Finding("warning", "training data", where, found, remedy)
 
