@@ -349,6 +349,23 @@ def test_the_order_of_the_sources_decides_nothing(folder):
         tr.rank_sources([tr.load_source(folder / "a"), tr.load_source(folder / "b")], task)
 
 
+def test_labels_with_a_scale_factor_are_the_whole_numbers_that_they_stand_for(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    case = task.split("train")[0]
+    expected = read(case, task).labels
+    path = folder / "data" / "Dataset001_Blobs" / "labelsTr" / f"{case.id}.nii.gz"
+    stored = nib.load(path)
+    image = nib.Nifti1Image((np.asarray(stored.dataobj) * 50).astype(np.int16), stored.affine)
+    image.header.set_slope_inter(1 / 50, 0)
+    nib.save(image, path)
+    assert 1.0 not in np.unique(np.asarray(nib.load(path).dataobj))  # 0.99999998
+    np.testing.assert_array_equal(read(case, task).labels, expected)
+    image.header.set_slope_inter(1 / 40, 0)
+    nib.save(image, path)
+    with pytest.raises(ValueError, match=r"values outside the label map: 1\.25 \("):
+        read(case, task)
+
+
 def test_nan_in_an_image_is_named(folder):
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     path = (

@@ -101,6 +101,6 @@ def test_recipes_are_confirmed_on_the_seed_that_is_given(tmp_path):
     result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     table = pd.read_csv(tmp_path / "recipes_confirmed.csv")
-    assert set(table["seed"]) == {12} and set(table["anatomy"]) == {"partitions"}
+    assert set(table["seed"]) == {12} and set(table["anatomy"]) == {"tissue", "partitions"}
     summary = pd.read_csv(tmp_path / "recipes_confirmed_summary.csv")
     assert {"probe + adaptive-risk", "probe + adaptive-risk + Dice"} < set(summary["recipe"])

@@ -197,3 +197,18 @@ def test_a_dataset_json_that_lacks_something_is_named(tmp_path, old, new, words)
         run("score", path, path),
     ):
         assert said.exit_code == 1 and f"dataset.json: {words}" in said.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({"labels": {"a": (1, 2), "b": (2,)}}, "2"),
+        ({"labels": {"a": (1,), "b": (2,)}, "ignore": (2,)}, "2"),
+        ({"background": (0, 1)}, "1"),
+        ({"background": (0, 9), "ignore": (9,)}, "9"),
+    ],
+)
+def test_a_raw_value_has_one_meaning(options, value):
+    with pytest.raises(ValueError, match=f"one meaning; {value} has several"):
+        tr.Task("t", ("background", "a", "b"), ("T1",), (), **options)
+    tr.Task("t", ("background", "a"), ("T1",), (), ignore=(0,))  # unlabelled

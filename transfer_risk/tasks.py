@@ -184,6 +184,12 @@ class Task:
                 f"labels must have raw values for {list(self.classes[1:])}; got them for {sorted(labels)}"
             )
         object.__setattr__(self, "labels", labels)
+        raw = [v for values in labels.values() for v in set(values)] + list(set(self.ignore))
+        raw += set(self.background) - {0}  # which is background where nothing else is said of it
+        if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
+            raise ValueError(
+                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several"
+            )
         ids = {case.id for case in self.cases}
         for what, names in (
             ("classes", self.classes),

@@ -13,6 +13,8 @@ from transfer_risk.imagefiles import load, same_geometry
 from transfer_risk.tasks import Case, Slices, Task
 
 Array = NDArray[Any]
+LABEL_TOLERANCE = 1e-3
+"""Raw label values that are nearer to a whole number are this number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +98,14 @@ def encode_labels(raw: Array, task: Task, path: str) -> Array:
     Raises:
         ValueError: listing values with their counts that are neither declared nor background.
     """
+    raw = whole_numbers(raw)
     values, counts = np.unique(raw, return_counts=True)
     known = dict.fromkeys(task.background, 0) | dict.fromkeys(task.ignore, -1)
     for number, name in enumerate(task.classes[1:], start=1):
         known |= dict.fromkeys(task.labels[name], number)
-    strange = [f"{v:g} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known]
+    strange = [
+        f"{v:.6g} ({n} voxels)" for v, n in zip(values, counts, strict=True) if v not in known
+    ]
     if strange:
         raise ValueError(
             f"{path}: has label values outside the label map: {', '.join(strange[:8])}; "
@@ -108,6 +113,14 @@ def encode_labels(raw: Array, task: Task, path: str) -> Array:
         )
     table = np.array([known[v] for v in values], dtype=np.int16)
     return np.asarray(table[np.searchsorted(values, raw)])
+
+
+def whole_numbers(raw: Array) -> Array:
+    """Raw labels, rounded where they nearly are whole numbers: a scale factor in the header leaves 1.9999999 for 2."""
+    if raw.dtype.kind != "f":
+        return raw
+    whole = np.rint(raw)
+    return np.where(np.abs(raw - whole) < LABEL_TOLERANCE, whole, raw)
 
 
 def selected_slices(image: Array, labels: Array, slices: Slices) -> Array:

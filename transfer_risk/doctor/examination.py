@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.imagefiles import is_analyze, load, same_geometry
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import encode_labels, restrict
+from transfer_risk.volumes import encode_labels, restrict, whole_numbers
 
 Array = NDArray[Any]
 SPIKE = 1e-3  # share of the non-zero voxels at the highest value that is taken for clipping
@@ -106,6 +106,7 @@ def _examine_label(made: Examined, path: str, task: Task, inside: Array | None) 
     except ValueError as error:
         made.findings.append(from_error(error, "reading", path))
         return
+    raw = whole_numbers(raw)
     values, counts = np.unique(raw, return_counts=True)
     made.values = {float(v): int(n) for v, n in zip(values, counts, strict=True)}
     made.label_digest = _digest(raw) if len(values) > 1 else ""
