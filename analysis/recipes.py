@@ -37,9 +37,9 @@ EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
-CONFIRMED = ("vanilla", "CE + Dice", "probe + adaptive-risk", ADDED)
+CONFIRMED = ("vanilla", "CE + Dice", ADDED)
 """Those of the confirmation on other subjects."""
-OTHERS = {"type": int, "help": "Of other subjects than seed 10's: four recipes, all slices."}
+OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all slices."}
 BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
 
