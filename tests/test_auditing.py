@@ -380,3 +380,23 @@ def test_cases_that_a_source_lacks_are_named_without_classes_too():
         "2 cases lack Dice of some source and are dropped for all: case_2, case_3"
     )
     assert verdict(made, "s").regret == 0
+
+
+def test_a_score_that_is_named_twice_counts_once():
+    once, twice = (tr.audit(*GOOD, names=["s"] * n) for n in (1, 2))
+    assert [v for v in twice.verdicts if v.score == "s"] == [
+        v for v in once.verdicts if v.score == "s"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("task,source,dice\nt,a,0.9,7\nt,b,0.8,7\n", "as many values in each row"),
+        ("task,source,dice,dice\nt,a,0.9,0.1\n", "different columns; dice is there twice"),
+    ],
+)
+def test_tables_with_odd_columns_are_refused(tmp_path, text, words):
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_reached(tmp_path / "results.csv")

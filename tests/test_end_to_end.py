@@ -366,6 +366,21 @@ def test_labels_with_a_scale_factor_are_the_whole_numbers_that_they_stand_for(fo
         read(case, task)
 
 
+def test_cases_without_foreground_are_not_scored_and_an_absent_class_is_named(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    source = tr.load_source(folder / "s0")
+    for case in task.split("train"):
+        label = nib.load(case.label)
+        save(Path(case.label), np.minimum(np.asarray(label.dataobj), 1), label.affine)
+    made = tr.score(source, task)
+    assert f"class {task.classes[2]} has no voxel that counts" in "; ".join(made.warnings)
+    for case in task.split("train"):
+        label = nib.load(case.label)
+        save(Path(case.label), np.zeros_like(np.asarray(label.dataobj)), label.affine)
+    with pytest.raises(ValueError, match="task blobs: no foreground in the 3 cases; look at"):
+        tr.rank_sources([source], task)
+
+
 def test_nan_in_an_image_is_named(folder):
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     path = (

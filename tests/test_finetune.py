@@ -386,7 +386,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(folder, monkeypatch
     assert (folder / "run" / "checkpoint" / "state.pt").is_file()
     assert len(rows(folder / "run" / "log.csv")) == 2
     assert tune(folder).exit_code == 0
-    words = "try a lower lr than 1e+30, min_foreground above 0 or another method than risk-map"
+    words = "try a lower lr than 1e+30 or min_foreground above 0 or another method than risk-map"
     refused(tune(folder, "--lr", 1e30, out="wild"), words)
 
 

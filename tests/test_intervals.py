@@ -1,5 +1,6 @@
 """Estimates against scipy's t interval and t tests."""
 
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -202,3 +203,14 @@ def test_error_different_cases():
     words = "estimates must be over the same cases; got 2 and 3"
     with pytest.raises(ValueError, match=words):
         Estimate.mean([1.0, 2.0]) - Estimate.mean([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_an_interval_ends_at_the_bounds_of_its_score(skewed):
+    values = [0.9, 0.99, 0.2]
+    free, shares = Estimate.mean(values), Estimate.mean(values, bounds=(0.0, 1.0))
+    free, shares = (dataclasses.replace(e, skewed=skewed) for e in (free, shares))
+    low, high = free.interval()
+    assert high > 1 and shares.interval() == (max(low, 0.0), 1.0)
+    difference = (shares - shares).interval()  # a difference has other bounds
+    assert difference == (0, 0) and (shares - shares).bounds == (-math.inf, math.inf)

@@ -214,7 +214,7 @@ def test_a_ranking_looks_the_same_live_and_from_its_files(folder):
     assert tr.plot_ranking(old).get_xlabel().startswith("leep ")
     assert live.get_xlabel() == "eep_dice, 95 % interval over 10 cases"
     with pytest.raises(
-        ValueError, match=r"by must be a score of the ranking \(leep, .*\); got 'x'"
+        ValueError, match=r"by must be a known score of the ranking \(leep, .*\); got 'x'"
     ):
         tr.plot_ranking(ranking, by="x")
 
@@ -351,6 +351,6 @@ def test_a_ranking_without_numbers_of_cases_is_drawn_and_one_by_name_refused():
     ]
     assert tr.plot_ranking(rows, by="leep").get_xlabel() == "leep (nats), 95 % interval"
     with pytest.raises(
-        ValueError, match=r"by must be a score of the ranking \(leep\); got 'source'"
+        ValueError, match=r"by must be a known score of the ranking \(leep\); got 'source'"
     ):
         tr.plot_ranking(rows, by="source")

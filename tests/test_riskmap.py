@@ -314,6 +314,12 @@ def test_risk_map_of_background_alone_and_of_nothing():
     assert not risk_map(theta, torch.full_like(labels, -1)).risk.any()
 
 
+def test_risk_map_of_logits_is_refused():
+    theta, labels, _ = make_batch(0)
+    with pytest.raises(ValueError, match="sum to 1 over axis 1"):
+        risk_map(100 * theta, labels)
+
+
 def test_risk_map_is_that_of_the_paper_by_default():
     theta, labels, _ = make_batch(5)
     actual = risk_map(theta, labels)

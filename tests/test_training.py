@@ -171,7 +171,9 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_to_try(task):
     saved = []
     recipe = tr.Recipe(iterations=9, batch=2, lr=1e30, checkpoint=1)
     start = begin(make_source(), task, recipe)
-    words = r"at iteration \d; try a lower lr than 1e\+30, min_foreground above 0 or another method"
+    words = (
+        r"at iteration \d; try a lower lr than 1e\+30 or min_foreground above 0 or another method"
+    )
     with pytest.raises(FloatingPointError, match=words):
         fit(start.state, start.student, start.samples, recipe, save=lambda s: saved.append(s))
     assert len(saved) <= 1

@@ -504,10 +504,21 @@ def test_unseen_pixel_is_minus_infinity_unless_smoothed():
     assert smoothed.item() == pytest.approx(math.log(0.5 / 5), rel=1e-12)
 
 
-def test_all_ignored_gives_zero_scores_and_an_empty_joint():
+@pytest.mark.parametrize("score", [leep, nce])
+def test_scores_take_arrays_and_refuse_what_is_no_probability(score):
+    case = make_case(0)
+    plain = score(case.probabilities, case.labels, 2)
+    assert score(case.probabilities.numpy(), case.labels.numpy(), 2) == plain
+    for wrong in (100 * case.probabilities, torch.randn_like(case.probabilities)):
+        with pytest.raises(ValueError, match=r"sum to 1 over axis 1; .* softmax, not its logits"):
+            score(wrong, case.labels, 2)
+
+
+def test_all_ignored_gives_no_score_and_an_empty_joint():
     theta, labels = make_case(0).probabilities, torch.full((2, 6, 5), -1)
-    assert leep(theta, labels, 2) == 0
-    assert nce(theta, labels, 2) == 0
+    for score in (leep, nce):
+        with pytest.raises(ValueError, match="must have a pixel that counts"):
+            score(theta, labels, 2)
     joint = Joint.of(theta, labels, 2)
     assert joint.num_pixels == 0
     assert bool(log_expected_prediction(theta, labels, joint).isnan().all())

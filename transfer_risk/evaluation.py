@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.channels import channel_order, in_order
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.prediction import decide, predict_case
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
@@ -88,7 +88,8 @@ def mean_dice(rows: Sequence[Measure]) -> Estimate:
     """Dice averaged over the foreground classes of each case, then over cases."""
     cases = list(dict.fromkeys(m.case for m in rows))
     by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in cases]
-    return Estimate.mean([sum(d) / len(d) if d else math.nan for d in by_case])
+    means = [sum(d) / len(d) if d else math.nan for d in by_case]
+    return Estimate.mean(means, bounds=SHARE)
 
 
 def measures(

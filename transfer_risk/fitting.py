@@ -161,10 +161,12 @@ def fit(
 
 
 def _diverged(what: str, step: int, recipe: Recipe) -> FloatingPointError:
-    return FloatingPointError(
-        f"{what} at iteration {step}; try a lower lr than {recipe.lr:g}, min_foreground above {recipe.min_foreground:g} "
-        f"or another method than {recipe.method}"
-    )
+    tries = [f"a lower lr than {recipe.lr:g}"]
+    if recipe.method in DIVIDED:
+        tries.append(f"min_foreground above {recipe.min_foreground:g}")
+    if recipe.method != "vanilla":
+        tries.append(f"another method than {recipe.method}")
+    return FloatingPointError(f"{what} at iteration {step}; try {' or '.join(tries)}")
 
 
 def moved(batch: Batch, device: str) -> Batch:

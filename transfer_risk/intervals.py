@@ -14,6 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+SHARE = (0.0, 1.0)
+"""Bounds of Dice and of other shares."""
+LOGARITHM = (-math.inf, 0.0)
+"""Bounds of a mean log-probability."""
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -25,19 +30,26 @@ class Estimate:
             this is (v_c - mean) / m. NaN for a case that does not have the quantity.
         skewed: Correct interval and p value for the skewness of the influence values by Hall's monotone cubic
             (J. R. Stat. Soc. B 54, 1992); scores over pixels want it, means over cases keep the ordinary t.
+        bounds: Least and largest value that the score can have; an interval ends there.
     """
 
     value: float
     influence: NDArray[np.float64]
     skewed: bool = False
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @classmethod
-    def mean(cls, values: Sequence[float] | NDArray[np.float64]) -> Estimate:
+    def mean(
+        cls,
+        values: Sequence[float] | NDArray[np.float64],
+        *,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
+    ) -> Estimate:
         """Mean over cases; a case without the quantity (NaN) does not count."""
         numbers = np.asarray(values, dtype=np.float64)
         known = int((~np.isnan(numbers)).sum())
         mean = float(numbers[~np.isnan(numbers)].mean()) if known else math.nan
-        return cls(mean, (numbers - mean) / max(known, 1))
+        return cls(mean, (numbers - mean) / max(known, 1), bounds=bounds)
 
     @property
     def cases(self) -> int:
@@ -52,12 +64,14 @@ class Estimate:
         return math.sqrt(self.cases / (self.cases - 1) * float(np.nansum(self.influence**2)))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Two-sided t interval; (NaN, NaN) for one case."""
+        """Two-sided t interval, within `bounds`; (NaN, NaN) for one case."""
         from scipy.stats import t
 
         quantile = float(t.ppf((1 + level) / 2, max(self.cases - 1, 1)))
         error = self.standard_error
-        return self.value - error * self._skew(quantile), self.value - error * self._skew(-quantile)
+        ends = (self.value - error * self._skew(q) for q in (quantile, -quantile))
+        low, high = (float(np.clip(end, *self.bounds)) for end in ends)
+        return low, high
 
     def columns(self, name: str) -> dict[str, float]:
         """`name`, `name_low` and `name_high` for a row of a table: the value and the ends of its 95 % interval."""

@@ -103,8 +103,10 @@ def plot_ranking(
     by = by or (_usual(rows) if isinstance(ranking, Sequence) else ranking.by)
     refused = not rows or by not in rows[0] or by in ("source", *NO_SCORES)
     if refused or all(math.isnan(_number(r[by])) for r in rows):
-        known = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
-        raise ValueError(f"by must be a score of the ranking ({', '.join(known)}); got {by!r}")
+        names = [name.removesuffix("_low") for name in (rows or [{}])[0] if name.endswith("_low")]
+        known = [n for n in names if not all(math.isnan(_number(r.get(n, ""))) for r in rows)]
+        what = ", ".join(n for n in known if n not in NO_SCORES) or "it has none; is it a ranking?"
+        raise ValueError(f"by must be a known score of the ranking ({what}); got {by!r}")
     rows.sort(key=lambda r: (math.isnan(_number(r[by])), -_number(r[by])))
     ax = ax or _axes(3.4, 0.6 + 0.2 * len(rows))
     places = np.arange(len(rows))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from transfer_risk.collecting import collect
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import LOGARITHM, SHARE, Estimate
 from transfer_risk.overlaps import overlap_dice, overlaps
 from transfer_risk.prediction import BATCH
 from transfer_risk.probes import features_of, fitted, pixels_of, probed_layer
@@ -54,7 +54,11 @@ def probed(score: Score, source: Source, task: Task) -> Score:
     )
     return replace(
         score,
-        estimates=score.estimates | {name: Estimate.mean(v) for name, v in values.items()},
+        estimates=score.estimates
+        | {
+            name: Estimate.mean(v, bounds=SHARE if name == "probe_dice" else LOGARITHM)
+            for name, v in values.items()
+        },
         per_case=score.per_case + rows,
         seconds=score.seconds + time.perf_counter() - start,
         warnings=warnings,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.transferability import Joint, log_expected_prediction
+from transfer_risk.transferability import Joint, given, log_expected_prediction
 
 Extent = Literal["image", "case", "set"]
 
@@ -171,15 +171,20 @@ def risk_map(
     Returns:
         The map; `.risk` is (B, *S), 0 where ignored.
 
+    Raises:
+        TypeError: if the probabilities are no floating-point numbers or the labels no integers.
+        ValueError: if an option is none of the allowed, shapes disagree, or the probabilities do not sum to 1.
+
     >>> theta = torch.tensor([[[0.9, 0.8, 0.3], [0.1, 0.2, 0.7]]])
     >>> risk_map(theta, torch.tensor([[0, 0, 1]])).risk.argmax().item()
     2
     """
     if extent not in ("image", "case", "set"):
         raise ValueError(f"extent must be image, case or set; got {extent!r}")
-    theta, target = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    target = torch.as_tensor(labels)
     target = target if target.is_floating_point() else target.long()
-    classes = num_classes or max(int(target.max()) + 1, 2)
+    classes = num_classes or max(int(target.max()) + 1 if target.numel() else 0, 2)
+    theta, target = given(probabilities, target, classes)
     joint = Joint.of(theta, target, classes)
     values = log_expected_prediction(theta, target, joint)
     return RiskMap(values, Span.of(values, per_image=extent != "set", clip=clip), base, min_range)

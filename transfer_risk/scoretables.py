@@ -35,11 +35,20 @@ def read_reached(path: str | Path) -> list[dict[str, Any]]:
     import pandas as pd
 
     try:
+        header = list(pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0])
         frame = pd.read_csv(path, dtype=dict.fromkeys((*KEYS, "case", "class"), str))
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: is no readable CSV table ({error})") from None
     if frame.empty:
         raise ValueError(f"{path}: must have rows below its header; it has none")
+    if not isinstance(
+        frame.index, pd.RangeIndex
+    ):  # pandas takes the first columns for an index then
+        raise ValueError(
+            f"{path}: must have as many values in each row as its header has; it has more"
+        )
+    if twice := sorted({str(name) for name in header if header.count(name) > 1}):
+        raise ValueError(f"{path}: must have different columns; {', '.join(twice)} is there twice")
     return list(frame.to_dict("records"))
 
 
@@ -65,7 +74,7 @@ def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[
     if absent := [name for name in names if name not in frame]:
         raise ValueError(f"scores must have a column {absent[0]}; they have {list(frame.columns)}")
     columns, ignored = [], []
-    for name in names or [c for c in frame.columns if _may_be_score(c)]:
+    for name in dict.fromkeys(names or [c for c in frame.columns if _may_be_score(c)]):
         try:
             frame[name] = pd.to_numeric(frame[name]).astype(float)
         except (ValueError, TypeError) as error:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transfer_risk.channels import channel_note, channel_order
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.overlaps import (
     BINS,
     best_threshold_bins,
@@ -101,10 +101,16 @@ def score(
         second.gradient,
     )
     chosen = _third_pass(predictions, total, joints, second) if len(joints) > 1 else None
-    good = tuple(c.id for c in used if c.id not in predictions.failed)
     values = _dice_values(classes, shared, plain, second.argmax, chosen)
+    good = tuple(c.id for c in used if c.id not in predictions.failed)
+    counts = tables.pixels.sum(0)
+    if not counts[1:].any():
+        raise ValueError(
+            f"task {task.name}: no foreground in the {len(good)} cases; look at [labels], region and [slices]"
+        )
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     estimates = leep_estimates(tables, classes) | {
-        name: Estimate.mean(v) for name, v in values.items()
+        name: Estimate.mean(v, bounds=SHARE) for name, v in values.items()
     }
     return Score(
         source.name,
@@ -115,7 +121,7 @@ def score(
         time.perf_counter() - start,
         source.licence,
         dict(predictions.failed),
-        tuple(_warnings(source, task, good)),
+        tuple(_warnings(source, task, good, absent)),
     )
 
 
@@ -281,11 +287,15 @@ def _per_case(
             yield case, base, rest.rstrip("]"), float(numbers[c])
 
 
-def _warnings(source: Source, task: Task, cases: tuple[str, ...]) -> Iterator[str]:
+def _warnings(
+    source: Source, task: Task, cases: tuple[str, ...], absent: Sequence[str]
+) -> Iterator[str]:
     """What a reader of the scores should know."""
     if seen := source.seen(task, cases):
         yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
     if note := channel_note(source, task.channels):
         yield note
+    for name in absent:
+        yield f"class {name} has no voxel that counts in the scored cases: nothing is said of it"
     if len(cases) == 1:
         yield f"source {source.name}: one case; no interval, nothing left out"

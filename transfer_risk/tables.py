@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import LOGARITHM, Estimate
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +65,8 @@ def leep_estimates(tables: Tables, classes: tuple[str, ...]) -> dict[str, Estima
     for k, name in enumerate(classes):
         known = float(by_class[k]) if present[k] else math.nan
         result[f"leep[{name}]"] = Estimate(known, influence[:, k])
-    return {name: replace(estimate, skewed=True) for name, estimate in result.items()}
+    within = {name: LOGARITHM for name in result} | {"leep_normalised": (-math.inf, 1.0)}
+    return {n: replace(e, skewed=True, bounds=within[n]) for n, e in result.items()}
 
 
 def _class_scores(tables: Tables) -> tuple[Floats, Floats]:

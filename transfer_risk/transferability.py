@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+SUM_TOLERANCE = 0.01
+"""By how much the probabilities of a pixel may miss 1: what 16 bits leave of them."""
 RUN = 131_072
 """Probabilities that are worked on at once: small enough for the processor's cache, large enough for BLAS."""
 
@@ -139,31 +142,69 @@ def log_expected_prediction(
     return result.masked_fill_(_signed(labels) < 0, torch.nan) if ignored else result
 
 
-def leep(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
+def leep(
+    probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray, num_classes: int
+) -> float:
     """LEEP in nats: the mean over valid pixels of the transferability on the batch's own joint.
 
     Args:
-        probabilities: Source-class probabilities (B, Z, *S).
+        probabilities: Source-class probabilities (B, Z, *S), array or tensor.
         labels: Target labels (B, *S), -1 where ignored.
         num_classes: Number of target classes Y.
 
     Returns:
         A score between -H(Y) (an uninformative source) and 0 (a perfect one).
 
+    Raises:
+        ValueError: if no pixel counts, or the probabilities do not sum to 1.
+
     >>> theta = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]])
     >>> round(leep(theta, torch.tensor([[0, 1]]), 2), 4)     # uninformative: -log 2
     -0.6931
     """
-    joint = Joint.of(probabilities, labels, num_classes)
-    values = log_expected_prediction(probabilities, labels, joint)
-    return float(values.nansum(dtype=torch.float64)) / max(int((labels >= 0).sum()), 1)
+    theta, target = given(probabilities, labels, num_classes)
+    values = log_expected_prediction(theta, target, Joint.of(theta, target, num_classes))
+    return float(values.nansum(dtype=torch.float64)) / _counted(target)
 
 
-def nce(probabilities: Tensor, labels: Tensor, num_classes: int) -> float:
-    """Negative conditional entropy -H(Y|Z) in nats, Z the source's most probable class (Tran et al., ICCV 2019)."""
-    check_batch(probabilities, labels, num_classes)
-    counts = hard_counts(probabilities, labels, num_classes)
-    return float(torch.xlogy(counts, Joint(counts).conditional).sum() / counts.sum().clamp(min=1))
+def nce(probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray, num_classes: int) -> float:
+    """Negative conditional entropy -H(Y|Z) in nats, Z the source's most probable class (Tran et al., ICCV 2019).
+
+    Arguments and errors are those of `leep`.
+    """
+    theta, target = given(probabilities, labels, num_classes)
+    counts = hard_counts(theta, target, num_classes)
+    return float(torch.xlogy(counts, Joint(counts).conditional).sum()) / _counted(target)
+
+
+def _counted(labels: Tensor) -> int:
+    """Number of pixels that count."""
+    if not (number := int((_signed(labels) >= 0).sum())):
+        raise ValueError("labels must have a pixel that counts; all are -1, or there is none")
+    return number
+
+
+def given(
+    probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Probabilities and labels from outside as tensors, checked.
+
+    Raises:
+        TypeError: see `check_batch`.
+        ValueError: see `check_batch`; and if the probabilities of a pixel that counts do not sum to 1.
+    """
+    theta, target = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    check_batch(theta, target, num_classes)
+    valid = _signed(target) >= 0
+    if not bool(valid.any()):
+        return theta, target
+    low, high = (float(v) for v in theta.sum(1, dtype=_precise(theta))[valid].aminmax())
+    if float(theta.amin()) < 0 or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
+        raise ValueError(
+            f"probabilities must not be negative and sum to 1 over axis 1; the sums are {low:g} to {high:g}. "
+            "Give the source's softmax, not its logits"
+        )
+    return theta, target
 
 
 def hard_counts(probabilities: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -120,7 +120,8 @@ def whole_numbers(raw: Array) -> Array:
     if raw.dtype.kind != "f":
         return raw
     whole = np.rint(raw)
-    return np.where(np.abs(raw - whole) < LABEL_TOLERANCE, whole, raw)
+    with np.errstate(invalid="ignore"):  # inf - inf: left as it is
+        return np.where(np.abs(raw - whole) < LABEL_TOLERANCE, whole, raw)
 
 
 def selected_slices(image: Array, labels: Array, slices: Slices) -> Array:

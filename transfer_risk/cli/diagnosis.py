@@ -34,7 +34,7 @@ from transfer_risk.cli.shared import (
     help="Partitioning csv of FeTS: one task for each partition and modality.",
 )
 @click.option(
-    "--allow-missing", is_flag=True, help="Go on with the complete cases of an iSeg or FeTS folder."
+    "--allow-missing", is_flag=True, help="Go on with the complete cases of an incomplete folder."
 )
 def tasks_command(
     root: str,

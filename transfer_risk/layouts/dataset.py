@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +65,19 @@ def natural(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(p), "") if p.isdigit() else (-1, p.lower()) for p in parts)
 
 
+def slug(text: str) -> str:
+    """A text as a file name: letters and digits of any script in lower case, all else as hyphens; `task` if none is left.
+
+    >>> slug("Grün_Weiß T1"), slug("脑"), slug("?")
+    ('grün-weiß-t1', '脑', 'task')
+    """
+    kept = (
+        c if unicodedata.category(c)[0] in "LMN" else "-"  # letters, the marks on them, numbers
+        for c in unicodedata.normalize("NFC", text.lower())
+    )
+    return re.sub("-+", "-", "".join(kept)).strip("-") or "task"
+
+
 def read_json(path: Path) -> Any:
     """Content of a JSON file.
 
@@ -74,6 +90,67 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is no readable JSON ({error})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Content of a JSON file that describes a data set.
+
+    Raises:
+        ValueError: naming the file, if it is missing, no JSON, or no JSON object.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path}: must be a JSON object that describes a data set; got {shown(content)}; mend or remove it"
+        )
+    return content
+
+
+def shown(content: Any) -> str:
+    """The beginning of what a JSON file holds, for a message.
+
+    >>> shown(None), shown(list(range(99)))
+    ('null', '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...')
+    """
+    text = json.dumps(content, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole(value: Any, where: str) -> int:
+    """The whole number that a JSON value is, or is the text of.
+
+    Args:
+        value: Of JSON.
+        where: What must be that number; the message starts with it.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(f"{where} must be a whole number; got {shown(value)}")
+    return int(number)
+
+
+def numbered(names: Any, path: Path, key: str) -> tuple[str, ...]:
+    """Names of channels in the order of the numbers that they have under a key of a JSON file.
+
+    Raises:
+        TypeError: if the key has no object.
+        ValueError: naming the file, if a channel has no number.
+    """
+    if not isinstance(names, dict):
+        raise TypeError(f'{key} must be an object such as {{"0": "T1"}}; got {shown(names)}')
+    where = f"{path}: the number of a channel in {key}"
+    return tuple(names[k] for k in sorted(names, key=lambda k: whole(k, where)))
+
+
+def folder_name(root: Path) -> str:
+    """Name of a folder, also of one that was given as `.`."""
+    return os.path.basename(os.path.abspath(root))
 
 
 def image_files(folder: Path) -> dict[str, Path]:

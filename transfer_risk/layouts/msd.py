@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transfer_risk.layouts.dataset import Dataset, read_json
+from transfer_risk.layouts.dataset import Dataset, folder_name, numbered, read_object, whole
 from transfer_risk.tasks import Case
 
 
 def matches(root: Path) -> bool:
     """Whether the folder has the layout."""
     path = root / "dataset.json"
-    return path.is_file() and {"modality", "training"} <= set(read_json(path))
+    return path.is_file() and {"modality", "training"} <= set(read_object(path))
 
 
 def read_dataset(root: Path) -> Dataset:
-    """The data set; channels of a 4D image are read as `file#k`."""
-    description = read_json(root / "dataset.json")
-    modality = description["modality"]
-    channels = tuple(modality[k] for k in sorted(modality, key=int))
-    labels = {name: (int(v),) for v, name in description["labels"].items() if int(v) != 0}
-    cases = []
+    """The data set; channels of a 4D image are read as `file#k`; a case without one of its listed files is incomplete.
+
+    Raises:
+        ValueError: naming dataset.json, if it is missing, no JSON object, or if a label or channel has no number.
+    """
+    path = root / "dataset.json"
+    description = read_object(path)
+    channels = numbered(description["modality"], path, "modality")
+    where = f"{path}: the value of a class in labels"
+    labels = {name: (whole(v, where),) for v, name in description["labels"].items()}
+    labels = {name: values for name, values in labels.items() if values != (0,)}
+    cases, incomplete = [], {}
     for pair in description["training"]:
         image, label = root / pair["image"], root / pair["label"]
         if label.name.startswith("._"):
             continue
+        id_ = label.name.removesuffix(".gz").removesuffix(".nii")
+        if missing := [file for file in (image, label) if not file.is_file()]:
+            incomplete[id_] = f"{missing[0]}: no such file, though {path} lists it"
+            continue
         parts = (
             [f"{image}#{k}" for k in range(len(channels))] if len(channels) > 1 else [str(image)]
         )
-        cases.append(
-            Case(label.name.removesuffix(".gz").removesuffix(".nii"), tuple(parts), str(label))
-        )
-    return Dataset(root.name, channels, labels, tuple(cases))
+        cases.append(Case(id_, tuple(parts), str(label)))
+    return Dataset(folder_name(root), channels, labels, tuple(cases), incomplete=incomplete)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.imagefiles import load
-from transfer_risk.layouts.dataset import Dataset, image_files
+from transfer_risk.layouts.dataset import Dataset, folder_name, image_files
 from transfer_risk.tasks import Case
+from transfer_risk.volumes import whole_numbers
 
 
 def matches(root: Path) -> bool:
@@ -18,31 +19,43 @@ def matches(root: Path) -> bool:
 
 
 def read_dataset(root: Path) -> Dataset:
-    """The data set; channels are the suffixes that the first case's images have, classes the values of all labels.
+    """The data set; channels are the suffixes that images of any case have, classes the values of all labels.
 
     An image belongs to the case of the longest name that it starts with. One that has just the name of the case is its only
-    image.
+    image. A case that lacks a channel which another has is incomplete.
+
+    Raises:
+        ValueError: naming the file, if a label file cannot be read or holds other values than whole numbers.
     """
-    images, labels = image_files(root / "images"), image_files(root / "labels")
-    channels: tuple[str, ...] | None = None
-    cases = []
-    owners = {name: _owner(name, labels) for name in images}
-    for id_, label in labels.items():
-        own = {
-            name.removeprefix(id_).lstrip("_-"): path
-            for name, path in images.items()
-            if owners[name] == id_
-        }
-        own = {"": own[""]} if "" in own else own
-        channels = channels or tuple(sorted(own))
-        if not own or any(c not in own for c in channels):
-            missing = [c for c in channels if c not in own] or [id_]
-            raise ValueError(
-                f"{root}/images: has no image for {label} (channel {missing[0] or 'image'})"
+    labels = image_files(root / "labels")
+    found = _images(image_files(root / "images"), labels)
+    having: dict[str, str] = {}
+    for id_, own in found.items():
+        having |= dict.fromkeys(own.keys() - having.keys(), id_)
+    channels = sorted(having) or [""]
+    cases, incomplete = [], {}
+    for id_, own in found.items():
+        if missing := [c for c in channels if c not in own]:
+            which = missing[0] or "image"
+            other = f", which {having[missing[0]]} has" if having else ""
+            incomplete[id_] = (
+                f"{root}/images: has no image for {labels[id_]} (channel {which}{other})"
             )
-        cases.append(Case(id_, tuple(str(own[c]) for c in channels), str(label)))
-    names = tuple(c or "image" for c in channels or ())
-    return Dataset(root.name, names, {f"label{v}": (v,) for v in _values(labels)}, tuple(cases))
+        else:
+            cases.append(Case(id_, tuple(str(own[c]) for c in channels), str(labels[id_])))
+    names = tuple(c or "image" for c in channels)
+    values = sorted({v for case in cases for v in _values(str(case.label))} - {0})
+    classes = {f"label{v}": (v,) for v in values}
+    return Dataset(folder_name(root), names, classes, tuple(cases), incomplete=incomplete)
+
+
+def _images(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:
+    """Of each labelled case its images by channel; the one channel of an image with the name of the case is empty."""
+    found: dict[str, dict[str, Path]] = {id_: {} for id_ in labels}
+    for name, path in images.items():
+        if owner := _owner(name, labels):
+            found[owner][name.removeprefix(owner).lstrip("_-")] = path
+    return {id_: {"": own[""]} if "" in own else own for id_, own in found.items()}
 
 
 def _owner(image: str, cases: Iterable[str]) -> str:
@@ -50,8 +63,15 @@ def _owner(image: str, cases: Iterable[str]) -> str:
     return max((c for c in cases if f"{image}_".startswith(f"{c}_")), key=len, default="")
 
 
-def _values(labels: dict[str, Path]) -> list[int]:
-    found: set[int] = set()
-    for path in labels.values():
-        found |= {int(v) for v in np.unique(load(str(path))[0])}
-    return sorted(found - {0})
+def _values(path: str) -> set[int]:
+    """Whole numbers that a label file holds; ValueError where it holds others, or NaN."""
+    values = np.unique(load(path)[0]).astype(np.float64)
+    finite = np.isfinite(values)
+    values[finite] = whole_numbers(values[finite])
+    strange = values[~finite | (values != np.rint(values))]
+    if len(strange):
+        some = ", ".join(f"{v:g}" for v in strange[:5])
+        raise ValueError(
+            f"{path}: must hold whole numbers, one for each class; got {some}; set such voxels to the number of a class"
+        )
+    return {int(v) for v in values}

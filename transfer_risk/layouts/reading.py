@@ -35,7 +35,7 @@ def load_task(path: str | Path) -> Task:
         _check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
         dataset = read_dataset(root, table["layout"])
-        return replace(_task(table, dataset, root), path=str(path))
+        return replace(task_of(table, dataset, root), path=str(path))
 
 
 def _check_keys(table: dict[str, Any]) -> None:
@@ -74,8 +74,12 @@ def read_dataset(root: Path, layout: str | None = None) -> Dataset:
     return dataset
 
 
-def _task(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
-    """Task from a file's table and the data set that it speaks of."""
+def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
+    """Task from a file's table and the data set that it speaks of.
+
+    Raises:
+        ValueError: if they contradict each other.
+    """
     channels = tuple(table.get("channels", dataset.channels))
     if missing := [c for c in channels if c not in dataset.channels]:
         raise ValueError(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.files import write_text
 from transfer_risk.layouts import fets, iseg2019
-from transfer_risk.layouts.dataset import Choice, Dataset
-from transfer_risk.layouts.reading import LAYOUTS, read_dataset
+from transfer_risk.layouts.dataset import Choice, Dataset, slug
+from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of
 from transfer_risk.tasks import Slices, held_out
 
 
@@ -37,14 +37,16 @@ def write_tasks(
         binary: One task for each class on each channel instead of one for all.
         fold: (k, n): test cases are fold k of n instead of 30 %.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
-        allow_missing: Go on with the complete cases of an incomplete iSeg or FeTS folder; the files list them.
+        allow_missing: Go on with the complete cases of an incomplete folder; the files list them.
         note: Called with a sentence for each case that is left out.
 
     Raises:
         ValueError: naming folder or file, if no layout fits, the folder is incomplete, `partitions` is not its own, a task
-            has too few groups for the fold, or two tasks have one name; nothing is written then.
+            has too few groups for the fold or contradicts its data, two tasks have one name, or a file of that name is
+            there already with other content; nothing is written then.
     """
     texts: dict[Path, str] = {}
+    makers: dict[Path, tuple[Path, Choice]] = {}
     for folder, found in _datasets(Path(root), layout):
         dataset = read_dataset(folder, found)
         choices, problems = _choices(dataset, folder, found, binary, partitions)
@@ -58,14 +60,16 @@ def write_tasks(
                 note(f"left out: {problem}")
         for choice in choices:
             path = Path(out) / f"{choice.name}.toml"
-            if path in texts:
-                raise ValueError(
-                    f"{folder}: {path.name} would be written twice; rename a data folder"
-                )
+            if path in makers:
+                raise ValueError(_written_twice(path.name, makers[path], (folder, choice)))
+            makers[path] = (folder, choice)
             try:
-                texts[path] = _toml(_table(dataset, folder, found, choice, fold, Path(out)))
+                table = _table(dataset, folder, found, choice, fold, Path(out))
+                task_of(table, dataset, folder)
             except ValueError as error:
                 raise ValueError(f"{folder}, task {choice.name}: {error}") from None
+            texts[path] = _toml(table)
+    _refuse_to_replace(texts)
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)
@@ -113,11 +117,41 @@ def _usual(dataset: Dataset, binary: bool) -> Iterator[Choice]:
     """One task for all classes and channels, or one for each class on each channel."""
     short = re.sub(r"^Dataset\d+_|^Task\d+_", "", dataset.name)
     if not binary:
-        yield Choice(_slug(short), tuple(dataset.labels), dataset.channels)
+        yield Choice(slug(short), tuple(dataset.labels), dataset.channels)
         return
     for label in dataset.labels:
         for channel in dataset.channels:
-            yield Choice(_slug(f"{short}-{label}-{channel}"), (label,), (channel,))
+            yield Choice(slug(f"{short}-{label}-{channel}"), (label,), (channel,))
+
+
+def _written_twice(name: str, first: tuple[Path, Choice], second: tuple[Path, Choice]) -> str:
+    """Which two folders, or which two tasks of one folder, would have one file."""
+    (folder, choice), (other_folder, other) = first, second
+    if folder != other_folder:
+        return (
+            f"{folder} and {other_folder}: {name} would be written twice; rename one of the folders, or give each a folder "
+            "for tasks of its own (--out)"
+        )
+    who = " and ".join(
+        f"class {', '.join(c.labels)!r} on channel {', '.join(c.channels)!r}"
+        for c in (choice, other)
+    )
+    return f"{folder}: {name} would be written twice, for {who}; rename one of them"
+
+
+def _refuse_to_replace(texts: Mapping[Path, str]) -> None:
+    """Raise ValueError where a file is there already with other content: someone may have edited it."""
+    differing = [
+        path
+        for path, text in texts.items()
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") != text
+    ]
+    if differing:
+        more = f" (and {len(differing) - 1} more such files)" if len(differing) > 1 else ""
+        raise ValueError(
+            f"{differing[0]}: is there already and differs from what would be written{more}; delete it, or give another "
+            "folder for the tasks (--out)"
+        )
 
 
 def _table(
@@ -129,7 +163,14 @@ def _table(
     out: Path,
 ) -> dict[str, Any]:
     cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
-    test = dataset.test if dataset.test and fold is None else held_out(cases, fold=fold)
+    own = dataset.test if fold is None else ()
+    known = {c.id for c in dataset.cases}
+    if unknown := [id_ for id_ in own if id_ not in known]:
+        raise ValueError(
+            f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or give a fold "
+            "(--fold K/N)"
+        )
+    test = own or held_out(cases, fold=fold)
     listed = {"cases": list(choice.cases)} if choice.cases else {}
     return {
         "format": 1,
@@ -145,10 +186,6 @@ def _table(
         "split": {**listed, "test": list(test)},
         "training": {"normalise": "zscore-nonzero"},
     }
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _toml(table: dict[str, Any]) -> str:

@@ -1,0 +1,289 @@
+"""Data folders as people have them: scaled labels, NaN, odd JSON, names of any script, missing and stray files."""
+
+import json
+import re
+import unicodedata
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import transfer_risk as tr
+from transfer_risk.cli import main
+from transfer_risk.layouts.dataset import slug, whole
+from transfer_risk.volumes import read
+
+SHAPE = (4, 4, 2)
+LABELS = np.arange(32, dtype=np.uint8).reshape(SHAPE) % 3
+
+
+def save(path, data, slope=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(data, np.eye(4))
+    if slope:
+        image.header.set_slope_inter(slope, 0)
+    nib.save(image, path)
+
+
+def pairs(root, images=("a", "b", "c")):
+    """A plain folder with these images and the labels of a, b and c."""
+    for name in images:
+        save(root / "images" / f"{name}.nii.gz", LABELS.astype(np.float32))
+    for name in "abc":
+        save(root / "labels" / f"{name}.nii.gz", LABELS)
+    return root
+
+
+def nnunet(root, labels=("x", "y"), more=None):
+    """An nnU-Net folder of three cases with these classes."""
+    for k in range(3):
+        save(root / "imagesTr" / f"c{k}_0000.nii.gz", LABELS.astype(np.float32))
+        save(root / "labelsTr" / f"c{k}.nii.gz", LABELS)
+    description = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0} | {name: k + 1 for k, name in enumerate(labels)},
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(description | (more or {})))
+    return root
+
+
+def decathlon(root):
+    """A folder of the Medical Segmentation Decathlon with four cases of two channels."""
+    training = []
+    for k in range(4):
+        files = {part: f"./{part}sTr/x{k}.nii.gz" for part in ("image", "label")}
+        save(root / files["image"], np.stack(2 * [LABELS.astype(np.float32)], -1))
+        save(root / files["label"], LABELS)
+        training.append(files)
+    description = {
+        "modality": {"0": "T1", "1": "T2"},
+        "labels": {"0": "background", "1": "x", "2": "y"},
+        "training": training,
+    }
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+def tasks(root, out, *options):
+    return CliRunner().invoke(main, ["tasks", str(root), "--out", str(out), *options])
+
+
+def refused(root, out, *options):
+    """What is said where nothing is written."""
+    result = tasks(root, out, *options)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    assert not out.exists()
+    return result.stderr
+
+
+def test_label_values_with_a_scale_factor_are_the_whole_numbers_that_they_mean(tmp_path):
+    root = pairs(tmp_path / "data")
+    for name in "abc":
+        save(root / "labels" / f"{name}.nii.gz", LABELS.astype(np.int16) * 50, slope=1 / 50)
+    stored = np.unique(nib.load(root / "labels" / "a.nii.gz").dataobj)
+    assert stored.astype(int).tolist() == [0, 0, 1]  # 0.99999998 and 1.99999996
+    task = tr.load_task(tr.write_tasks(root, tmp_path / "t")[0])
+    assert task.labels == {"label1": (1,), "label2": (2,)}
+    np.testing.assert_array_equal(read(task.cases[0], task).labels, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "nan"), (np.inf, "inf"), (0.5, "0.5"), (1.01, "1.01")]
+)
+def test_a_label_file_that_holds_no_whole_numbers_is_named(tmp_path, value, words):
+    root = pairs(tmp_path / "data")
+    task = tr.write_tasks(root, tmp_path / "before")[0]
+    labels = LABELS.astype(np.float32)
+    labels[0, 0, 0] = value
+    save(root / "labels" / "b.nii.gz", labels)
+    said = refused(root, tmp_path / "t")
+    assert f"b.nii.gz: must hold whole numbers, one for each class; got {words}; set" in said
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: must hold whole numbers"):
+        tr.load_task(task)
+
+
+@pytest.mark.parametrize("text", ["null", "5", "[]", '"x"'])
+def test_a_dataset_json_of_any_subfolder_is_an_object(tmp_path, text):
+    nnunet(tmp_path / "data" / "good")
+    bad = tmp_path / "data" / "other" / "dataset.json"
+    bad.parent.mkdir()
+    bad.write_text(text)
+    said = refused(tmp_path / "data", tmp_path / "t")
+    assert f"{bad}: must be a JSON object that describes a data set; got {text}; mend" in said
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "5", "{}", "[3]", '[{"train": []}]', '[{"val": 3}]', '[{"val": [3]}]']
+)
+def test_splits_that_are_none_are_named(tmp_path, text):
+    root = nnunet(tmp_path / "data")
+    (root / "splits_final.json").write_text(text)
+    said = refused(root, tmp_path / "t")
+    assert "splits_final.json: must be a list of folds such as" in said
+    assert f"; got {text}; mend it, or remove it" in said
+
+
+def test_splits_that_hold_out_an_unknown_case_are_refused_before_a_task_is_written(tmp_path):
+    root = nnunet(tmp_path / "data")
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["c0"], "val": ["c1", "c9"]}]))
+    said = refused(root, tmp_path / "t")
+    assert "data: splits_final.json holds out 'c9', which is no labelled case" in said
+    assert "mend it, or give a fold (--fold K/N)" in said
+    (path,) = tr.write_tasks(root, tmp_path / "t", fold=(0, 3))
+    assert len(tr.load_task(path).test) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"channel_names": {"T1": 0}},
+            'number of a channel in channel_names must be a whole number; got "T1"',
+        ),
+        (
+            {"channel_names": ["T1"]},
+            'channel_names must be an object such as {"0": "T1"}; got ["T1"]',
+        ),
+        (
+            {"labels": {"0": "background", "1": "x"}},
+            "value of class '0' must be a whole number; got \"background\"",
+        ),
+        (
+            {"labels": {"background": 0, "x": 1.5}},
+            "value of class 'x' must be a whole number; got 1.5",
+        ),
+        (
+            {"labels": {"background": 0, "x": 1, "ignore": None}},
+            "value of ignore in labels must be a whole number; got null",
+        ),
+    ],
+)
+def test_a_dataset_json_with_other_values_is_named(tmp_path, more, words):
+    said = refused(nnunet(tmp_path / "data", more=more), tmp_path / "t")
+    assert "data/dataset.json: " in said and words in said
+
+
+def test_whole_numbers_of_json():
+    assert [whole(v, "x") for v in (2, "3", 4.0)] == [2, 3, 4]
+    for value in (1.5, "a", None, [1], "nan", float("inf"), 10**400):
+        with pytest.raises(ValueError, match="x must be a whole number; got"):
+            whole(value, "x")
+
+
+def test_a_task_that_could_not_be_loaded_is_not_written(tmp_path):
+    said = refused(nnunet(tmp_path / "data", labels=()), tmp_path / "t")
+    assert "data, task data: classes must name background and at least one more" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Brain GM_T1", "brain-gm-t1"),
+        ("数据", "数据"),
+        ("Grün", "grün"),
+        (unicodedata.normalize("NFD", "grün"), "grün"),
+        ("हिन्दी", "हिन्दी"),
+        ("???", "task"),
+        ("", "task"),
+        (".hidden", "hidden"),
+        ("a/b", "a-b"),
+    ],
+)
+def test_file_names_keep_the_letters_of_any_script(text, expected):
+    assert slug(text) == expected
+
+
+def test_folders_and_classes_of_any_script_have_tasks(tmp_path):
+    (path,) = tr.write_tasks(nnunet(tmp_path / "脑" / "数据"), tmp_path / "t")
+    assert path.name == "数据.toml" and tr.load_task(path).name == "数据"
+    root = nnunet(tmp_path / "z", labels=("灰质", "白质"))
+    made = tr.write_tasks(root, tmp_path / "t", binary=True)
+    assert [p.name for p in made] == ["z-灰质-t1.toml", "z-白质-t1.toml"]
+    assert tr.load_task(made[1]).labels == {"白质": (2,)}
+
+
+def test_the_folder_where_one_stands_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(nnunet(tmp_path / "brain"))
+    assert [p.name for p in tr.write_tasks(".", tmp_path / "t")] == ["brain.toml"]
+
+
+def test_two_classes_of_one_file_name_are_named(tmp_path):
+    root = nnunet(tmp_path / "z", labels=("a b", "a-b"))
+    said = refused(root, tmp_path / "t", "--binary")
+    assert (
+        f"{root}: z-a-b-t1.toml would be written twice, for class 'a b' on channel 'T1' and class 'a-b' on channel 'T1'; "
+        "rename one of them" in said
+    )
+
+
+def test_two_folders_of_one_file_name_are_named(tmp_path):
+    first, second = (nnunet(tmp_path / "data" / name) for name in ("a b", "a-b"))
+    said = refused(tmp_path / "data", tmp_path / "t")
+    assert f"{first} and {second}: a-b.toml would be written twice; rename one of the f" in said
+
+
+@pytest.mark.parametrize("lacking", "abc")
+def test_a_channel_that_one_case_lacks_is_named(tmp_path, lacking):
+    root = pairs(
+        tmp_path / "data",
+        [f"{c}_{m}" for c in "abc" for m in ("T1", "T2") if (c, m) != (lacking, "T2")],
+    )
+    words = rf"images: has no image for .*labels/{lacking}\.nii\.gz \(channel T2, which [abc] has\)"
+    said = refused(root, tmp_path / "t")
+    assert re.search(words, said) and "--allow-missing" in said
+    allowed = tasks(root, tmp_path / "t", "--allow-missing")
+    assert allowed.exit_code == 0 and re.search(f"note: left out: .*{words}", allowed.stderr)
+    task = tr.load_task(tmp_path / "t" / "data.toml")
+    assert task.channels == ("T1", "T2") and lacking not in {c.id for c in task.cases}
+
+
+def test_labels_without_any_image_are_named(tmp_path):
+    root = pairs(tmp_path / "data", ["b"])
+    words = r"has no image for .*labels/a\.nii\.gz \(channel image, which b has\) \(and 1 more such"
+    assert re.search(words, refused(root, tmp_path / "t"))
+    (root / "images" / "b.nii.gz").unlink()
+    words = r"no labelled case in the layout pairs; .*labels/a\.nii\.gz \(channel image\)"
+    assert re.search(words, refused(root, tmp_path / "t", "--allow-missing"))
+
+
+def test_an_edited_task_file_is_not_replaced(tmp_path):
+    root, out = tmp_path / "data", tmp_path / "t"
+    nnunet(root / "one")
+    (path,) = tr.write_tasks(root, out)
+    assert tr.write_tasks(root, out) == [path]  # the same again
+    edited = path.read_text().replace('region = "all"', 'region = "nonzero"')
+    path.write_text(edited)
+    nnunet(root / "a_new_one")
+    result = tasks(root, out)
+    assert result.exit_code == 1
+    assert f"{path}: is there already and differs from what would be written; delete" in (
+        result.stderr
+    )
+    assert list(out.iterdir()) == [path] and path.read_text() == edited
+    path.unlink()
+    assert len(tr.write_tasks(root, out)) == 2
+
+
+def test_several_edited_task_files_are_counted(tmp_path):
+    root = nnunet(tmp_path / "data")
+    for path in tr.write_tasks(root, tmp_path / "t", binary=True):
+        path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"x-t1\.toml: is there already .*\(and 1 more such files"):
+        tr.write_tasks(root, tmp_path / "t", binary=True)
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_a_file_that_the_decathlon_lists_and_does_not_have_is_named(tmp_path, part):
+    root = decathlon(tmp_path / "Task09_X")
+    before = tr.write_tasks(root, tmp_path / "before")[0]
+    for k in (1, 2):
+        (root / f"{part}sTr" / f"x{k}.nii.gz").unlink()
+    words = rf"{part}sTr/x1\.nii\.gz: no such file, though .*dataset\.json lists it"
+    said = refused(root, tmp_path / "t")
+    assert re.search(rf"{words} \(and 1 more such cases\); complete the folder", said)
+    with pytest.raises(ValueError, match=f"{words}; complete the folder, or list the cases"):
+        tr.load_task(before)
+    assert tasks(root, tmp_path / "t", "--allow-missing").exit_code == 0
+    assert [c.id for c in tr.load_task(tmp_path / "t" / "x.toml").cases] == ["x0", "x3"]
