@@ -10,35 +10,16 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from transfer_risk.channels import channel_note, channel_order
+from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
-from transfer_risk.overlaps import (
-    BINS,
-    best_threshold_bins,
-    binary_overlaps,
-    eep_bins,
-    eep_histogram,
-    overlap_dice,
-    overlaps,
-    thresholded,
-)
+from transfer_risk.overlaps import overlap_dice
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.prediction import decide, reason
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
-from transfer_risk.transferability import (
-    RUN,
-    Joint,
-    expected_prediction,
-    hard_counts,
-    likelihood_table,
-    log_expected_prediction,
-)
 
 Floats = NDArray[np.float64]
 
@@ -88,11 +69,11 @@ def score(
     used = task.split("train") if cases is None else cases
     predictions = Predictions(source, task, used, cache, progress)
     classes, shared = task.classes, _shared_classes(source, task)
-    joints, hard, plain = _first_pass(predictions, len(classes), shared)
+    joints, hard, plain = first_pass(predictions, len(classes), shared)
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     total = reduce(add, joints)
-    second = _second_pass(predictions, total, joints)
+    second = second_pass(predictions, total, joints)
     tables = Tables(
         np.stack([j.counts.numpy() for j in joints]),
         np.stack(hard),
@@ -100,7 +81,7 @@ def score(
         second.held_out,
         second.gradient,
     )
-    chosen = _third_pass(predictions, total, joints, second) if len(joints) > 1 else None
+    chosen = third_pass(predictions, total, joints, second) if len(joints) > 1 else None
     values = _dice_values(classes, shared, plain, second.argmax, chosen)
     good = tuple(c.id for c in used if c.id not in predictions.failed)
     counts = tables.pixels.sum(0)
@@ -132,113 +113,6 @@ def _shared_classes(source: Source, task: Task) -> dict[int, int]:
         for k, name in enumerate(task.classes)
         if k and name in source.classes[1:]
     }
-
-
-def _first_pass(
-    predictions: Predictions, num_classes: int, shared: dict[int, int]
-) -> tuple[list[Joint], list[Floats], list[Floats]]:
-    """Joint, hard counts, and overlaps (Y, 3) of the source's own decision for the shared classes, for each case."""
-    joints, hard, plain = [], [], []
-    own_class = np.zeros(len(predictions.source.classes), dtype=np.int64)
-    own_class[list(shared.values())] = list(shared)
-    for case, theta, labels in predictions:
-        try:
-            joints.append(Joint.of(theta, labels, num_classes))
-        except ValueError as error:
-            predictions.failed[case.id] = reason(case.id, error)
-            del theta, labels
-            continue
-        hard.append(hard_counts(theta, labels, num_classes).numpy())
-        if shared:
-            chosen = own_class[decide(predictions.source, theta[0].numpy())]
-            plain.append(overlaps(chosen, labels[0], num_classes))
-            del chosen
-        del theta, labels
-    return joints, hard, plain
-
-
-@dataclass(frozen=True, eq=False)
-class SecondPass:
-    """What needs the joint of all cases, by case.
-
-    Args:
-        sums: Of T by class (n, Y), see `Tables`.
-        held_out: The same on the joint of the other cases (n, Y).
-        gradient: Likelihood table of all cases (Y, Z).
-        histograms: Of EEP by class, whether labelled as it, and bin (n, Y, 2, BINS).
-        argmax: Overlaps of the largest EEP (n, Y, 3).
-        low: Least P(y|z) of each class (Y,).
-        high: Largest P(y|z) of each class (Y,).
-    """
-
-    sums: Floats
-    held_out: Floats
-    gradient: Floats
-    histograms: Floats
-    argmax: Floats
-    low: Tensor
-    high: Tensor
-
-
-def _second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) -> SecondPass:
-    num_classes = len(total.counts)
-    low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
-    gradient = torch.zeros_like(total.counts)
-    sums: list[Floats] = []
-    held_out, histograms, argmax = [], [], []
-    for _, theta, labels in predictions:
-        own = joints[len(sums)]
-        sums.append(_class_sums(log_expected_prediction(theta, labels, total), labels, num_classes))
-        gradient += likelihood_table(theta, labels, total)
-        others = total - own if len(joints) > 1 else total
-        values = log_expected_prediction(theta, labels, others, smoothed=True)
-        held_out.append(_class_sums(values, labels, num_classes))
-        histogram, counts = np.zeros((num_classes, 2, BINS)), np.zeros((num_classes, 3))
-        for run, own_labels in _runs(theta, labels):
-            eep = expected_prediction(run, others.smoothed)[0]
-            histogram += eep_histogram(eep_bins(eep, low, high), own_labels)
-            counts += overlaps(eep.argmax(0), own_labels, num_classes)
-        histograms.append(histogram)
-        argmax.append(counts)
-        del theta, labels, run, own_labels, values
-    parts = (np.stack(histograms), np.stack(argmax), low, high)
-    return SecondPass(np.stack(sums), np.stack(held_out), gradient.numpy(), *parts)
-
-
-def _third_pass(
-    predictions: Predictions, total: Joint, joints: list[Joint], second: SecondPass
-) -> Floats:
-    """Overlaps (n, Y, 3) of EEP against thresholds of the other cases; two classes need no pixel again."""
-    num_classes, low, high = len(total.counts), second.low, second.high
-    bins = best_threshold_bins(second.histograms)
-    if num_classes == 2:
-        return binary_overlaps(second.histograms, bins)
-    result: list[Floats] = []
-    for _, theta, labels in predictions:
-        k = len(result)
-        others = (total - joints[k]).smoothed
-        first = torch.from_numpy(bins[k])
-        edge = low + (high - low) * first.clamp(max=BINS - 1) / BINS
-        counts = np.zeros((num_classes, 3))
-        for run, own_labels in _runs(theta, labels):
-            eep = expected_prediction(run, others)[0]
-            winner = thresholded(eep, eep_bins(eep, low, high), first, edge.clamp(min=1e-12))
-            counts += overlaps(winner, own_labels, num_classes)
-        result.append(counts)
-        del theta, labels, run, own_labels
-    return np.stack(result)
-
-
-def _runs(theta: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Runs of pixels: probabilities (1, Z, n) and labels (n,)."""
-    for start in range(0, labels.shape[1], RUN):
-        yield theta[:, :, start : start + RUN], labels[0, start : start + RUN]
-
-
-def _class_sums(values: Tensor, labels: Tensor, num_classes: int) -> NDArray[np.float64]:
-    numbers, classes = values[0].numpy(), labels[0].numpy()
-    sums = [numbers[classes == k].sum(dtype=np.float64) for k in range(num_classes)]
-    return np.asarray(sums, dtype=np.float64)
 
 
 def _dice_values(
