@@ -3,7 +3,9 @@
 import itertools
 import json
 import math
+import os
 import re
+import threading
 
 import numpy as np
 import pandas as pd
@@ -129,8 +131,9 @@ def test_seeds_that_not_all_sources_have_do_not_count():
     assert verdict(made, "s").regret == 0 and verdict(made, "s").kendall == 1
     (note,) = made.notes
     assert "1 cases, or seeds of them, lack Dice of some source and are dropped for all" in note
-    with pytest.raises(ValueError, match="must share a case and a seed with known Dice"):
-        tr.audit(scores, results[1:])
+    other = tr.audit(scores, results[1:])
+    assert verdict(other, "s").regret == pytest.approx(50)
+    assert "no seed in common; each is averaged over its own" in other.notes[0]
 
 
 def test_dice_is_averaged_over_classes_seeds_and_common_cases():
@@ -387,6 +390,17 @@ def test_a_score_that_is_named_twice_counts_once():
     assert [v for v in twice.verdicts if v.score == "s"] == [
         v for v in once.verdicts if v.score == "s"
     ]
+
+
+def test_columns_without_a_name_do_no_harm_and_a_pipe_is_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "task,source,dice,,\nt,a,0.9,,\nt,b,0.8,,\n"
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    rows_read = read_reached(pipe)
+    writer.join()
+    assert [row["dice"] for row in rows_read] == [0.9, 0.8]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from test_end_to_end import SHAPE, write_dataset
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.comparison import Change
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.summaries import comparison_text
 from transfer_risk.volumes import read
@@ -116,6 +117,15 @@ def test_before_and_after_are_over_the_cases_that_have_both(comparison):
     assert change.difference.value == pytest.approx(change.after.value - change.before.value)
     sentence = f"helped: has false positives, and the source has none, in {made.cases[1]}"
     assert any(v.startswith(sentence) for v in made.verdicts)
+
+
+def test_means_end_where_their_quantity_does():
+    values = np.array([0.95, 0.99, 0.6, 0.98])
+    for quantity in ("dice", "dice[a]", "area_75", "risk_mass[background]"):
+        assert Change.of("r", quantity, values, values).after.interval()[1] == 1
+    nats = np.array([-0.01, -0.01, -0.5, -0.01])
+    assert Change.of("r", "transferability", nats, nats).after.interval()[1] == 0
+    assert Change.of("r", "hd95", values, values).after.interval()[1] > 1
 
 
 def test_methods_are_set_against_each_other(comparison):

@@ -344,8 +344,18 @@ def test_the_order_of_the_sources_decides_nothing(folder):
         ranking = tr.rank_sources([sources[n] for n in order], task, by="leep")
         assert {s.source: s.cases for s in ranking.scores} == dict.fromkeys("abc", (ids[1],))
         assert not ranking.failed and set(ranking.dropped) == {ids[0], *ids[2:]}
+    for case in task.split("train"):
+        if case.id == ids[1]:  # the only common one, now without foreground
+            stored = nib.load(case.label)
+            save(Path(case.label), np.zeros(stored.shape, np.uint8), stored.affine)
+    with pytest.raises(
+        ValueError, match=f"share a case with foreground .* b cannot predict {ids[0]}"
+    ):
+        tr.rank_sources([sources["a"], sources["b"]], task)
     (folder / "b" / f"{ids[1]}.nii.gz").unlink()
-    with pytest.raises(ValueError, match=f"must share a case .* b cannot predict {ids[0]}"):
+    with pytest.raises(
+        ValueError, match=f"must share a case .* b cannot predict {ids[0]}, {ids[1]}"
+    ):
         tr.rank_sources([tr.load_source(folder / "a"), tr.load_source(folder / "b")], task)
 
 
@@ -377,7 +387,9 @@ def test_cases_without_foreground_are_not_scored_and_an_absent_class_is_named(fo
     for case in task.split("train"):
         label = nib.load(case.label)
         save(Path(case.label), np.zeros_like(np.asarray(label.dataobj)), label.affine)
-    with pytest.raises(ValueError, match="task blobs: no foreground in the 3 cases; look at"):
+    with pytest.raises(
+        ValueError, match="task blobs: no foreground in 3 of 3 cases that source s0"
+    ):
         tr.rank_sources([source], task)
 
 

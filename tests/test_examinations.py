@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import transfer_risk as tr
+from transfer_risk.channels import channel_order, channels_read, expected_channels
 from transfer_risk.examinations import examinations, write_predictions
 from transfer_risk.prediction import prepare
 
@@ -92,7 +93,7 @@ def test_channels_that_are_stood_in_for_are_those_without_a_file(tmp_path):
     model, told = source("T1", "T2", missing_channels="zero"), []
     paths, failed = write_predictions(model, [second, first], tmp_path / "out", tell=told.append)
     assert not failed and [content(p) for p in paths] == [{1}, {0}]
-    assert [re.search("for the channels (.*), which", note)[1] for note in told] == [
+    assert [re.search("for the channels (.*), for which there is no", n)[1] for n in told] == [
         "['T1']",
         "['T2']",
     ]
@@ -100,18 +101,59 @@ def test_channels_that_are_stood_in_for_are_those_without_a_file(tmp_path):
 
 def test_a_model_that_was_trained_with_stand_ins_wants_the_channels_of_its_task(tmp_path):
     image, told = save(tmp_path / "anything.nii.gz", 2), []
-    model = source("T1", "T2", missing_channels="zero", trained={"channels": ["T2"]})
+    model = source("T1", "T2", missing_channels="zero", trained={"channels_read": ["T2"]})
     paths, failed = write_predictions(model, [image], tmp_path / "out", tell=told.append)
     assert not failed and content(paths[0]) == {1} and "zeros for the channels ['T1']" in told[0]
     with pytest.raises(ValueError, match=r"for each of the channels \['T2'\]; got 2"):
         tr.predict(model, [image, image])
+    two = [save(tmp_path / f"c_000{k}.nii.gz", k + 2) for k in (0, 1)]  # which of them is T2?
+    paths, (words,) = write_predictions(model, two, tmp_path / "out")
+    assert not paths and "for each of the channels ['T2']; got 2" in words
+    paths, failed = write_predictions(model, two[1:], tmp_path / "out")
+    assert not failed and [p.name for p in paths] == ["c.nii.gz"]
+
+
+@pytest.mark.parametrize("missing", ["", "zero"])
+def test_nothing_is_said_or_moved_where_no_channel_is_missing(tmp_path, missing):
+    files, told = [save(tmp_path / f"a_000{k}.nii.gz", k + 2) for k in (0, 1)], []
+    trained = {"channels_read": list(channels_read(source("T1", "T2"), ("T2", "FLAIR", "T1")))}
+    model = source("T1", "T2", missing_channels=missing, trained=trained)
+    paths, failed = write_predictions(model, files, tmp_path / "out", tell=told.append)
+    assert not failed and content(paths[0]) == {1} and not told
+    lone, failed = write_predictions(source("T1", "T2"), files[1:], tmp_path, tell=told.append)
+    assert not lone and failed and not told
+
+
+@pytest.mark.parametrize(
+    ("how", "channels", "expected"),
+    [
+        ("", ("T2", "T1"), ()),
+        ("zero", ("T2", "T1", "FLAIR"), ()),
+        ("zero", ("FLAIR", "T2"), ("T2",)),
+        ("repeat", ("FLAIR", "T2"), ("T2",)),
+        ("repeat", ("CT",), ("CT",)),
+        ("repeat", ("CT", "PET"), ()),  # by position
+    ],
+)
+def test_the_channels_that_are_read_beside_stand_ins(how, channels, expected):
+    model = source("T1", "T2", missing_channels=how)
+    assert channels_read(model, channels) == expected
+    if expected:
+        trained = replace(model, trained={"channels_read": list(expected)})
+        order = channel_order(model, channels)
+        assert [channels[k] for k in order if k >= 0] == [
+            expected[k] for k in channel_order(trained, expected_channels(trained)) if k >= 0
+        ]
 
 
 def test_4d_files_and_their_channels_are_one_examination(tmp_path):
     data = np.stack([np.full((4, 4, 2), k, np.float32) for k in (1, 3)], -1)
     path = tmp_path / "m.nii.gz"
     nib.save(nib.Nifti1Image(data, np.eye(4)), path)
-    for images in ([path], [f"{path}#1", f"{path}#0"]):
+    vector = tmp_path / "v" / "m.nii.gz"
+    vector.parent.mkdir()
+    nib.save(nib.Nifti1Image(data[:, :, :, None], np.eye(4)), vector)  # as NIfTI has vectors
+    for images in ([path], [vector], [f"{path}#1", f"{path}#0"]):
         paths, failed = write_predictions(source("T1", "T2"), images, tmp_path / "out")
         assert not failed and [p.name for p in paths] == ["m.nii.gz"] and content(paths[0]) == {1}
     (one,), _ = write_predictions(source("T1"), [f"{path}#1"], tmp_path / "one")

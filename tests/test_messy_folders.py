@@ -287,3 +287,16 @@ def test_a_file_that_the_decathlon_lists_and_does_not_have_is_named(tmp_path, pa
         tr.load_task(before)
     assert tasks(root, tmp_path / "t", "--allow-missing").exit_code == 0
     assert [c.id for c in tr.load_task(tmp_path / "t" / "x.toml").cases] == ["x0", "x3"]
+
+
+def test_a_task_on_the_channel_that_all_cases_have_is_loaded(tmp_path):
+    root = tmp_path / "data"
+    for case in "abc":
+        save(root / "images" / f"{case}_T1.nii.gz", np.ones((4, 4, 2), np.float32))
+        save(root / "labels" / f"{case}.nii.gz", np.arange(32, dtype=np.uint8).reshape(4, 4, 2) % 2)
+    tr.write_tasks(root, tmp_path / "tasks")
+    save(root / "images" / "b_T2.nii.gz", np.ones((4, 4, 2), np.float32))
+    task = tr.load_task(tmp_path / "tasks" / "data.toml")
+    assert task.channels == ("T1",) and len(task.cases) == 3
+    with pytest.raises(ValueError, match=r"channel T2, which b has"):
+        tr.write_tasks(root, tmp_path / "others")

@@ -186,9 +186,15 @@ def test_few_cases_of_groups_are_nested_with_validation_too(task):
     cases = tuple(replace(task.cases[0], id=f"c{k}", group=f"g{k // 3}") for k in range(24))
     grouped = replace(task, cases=cases, test=())
     for seed in range(20):
-        recipes = [tr.Recipe(n_cases=n, validation=0.2, seed=seed) for n in range(4, 25)]
-        ids = [{c.id for c in few_shot(grouped, r)[0]} for r in recipes]
-        assert all(a <= b for a, b in itertools.pairwise(ids)) and len(ids[-1]) == 18
+        recipes = [tr.Recipe(n_cases=n, validation=0.2, seed=seed) for n in (*range(3, 25), 0)]
+        made = [few_shot(grouped, recipe) for recipe in recipes]
+        assert [len(a) + len(b) for a, b in made] == [*range(3, 25), 24]
+        for part in zip(*made, strict=True):  # training, validation
+            ids = [{c.id for c in cases} for cases in part]
+            assert ids[0] and all(a <= b for a, b in itertools.pairwise(ids))
+        training, validation = made[-1]
+        assert not {c.group for c in training} & {c.group for c in validation}
+        assert len({c.group for c in made[2][0]}) > 1  # four cases are not all of one group
 
 
 def test_few_slices_are_nested_by_seed_and_the_joint_uses_them_alone(task):
@@ -222,7 +228,7 @@ def test_validation_keeps_groups_together(task):
     [
         ({"n_cases": 99}, r"n_cases must be at most the 6 training cases .* got 99"),
         ({"n_slices": 999}, r"n_slices must be at most the 30 training slices .* got 999"),
-        ({"validation": 0.01}, "in whole groups is 0; some must be left for both"),
+        ({"validation": 0.01}, "leaves 6 for training and 0 for validation"),
         ({"validation": 0.5, "n_cases": 1}, "choose another share"),
     ],
 )

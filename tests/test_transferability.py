@@ -514,6 +514,11 @@ def test_scores_take_arrays_and_refuse_what_is_no_probability(score):
             score(wrong, case.labels, 2)
 
 
+def test_rounding_and_ignored_pixels_are_no_reason_to_refuse():
+    theta = torch.tensor([[[1.0000001, 0.4, -1.0], [-0.0000001, 0.6, -1.0]]])
+    assert math.isfinite(leep(theta, torch.tensor([[0, 1, -1]]), 2))
+
+
 def test_all_ignored_gives_no_score_and_an_empty_joint():
     theta, labels = make_case(0).probabilities, torch.full((2, 6, 5), -1)
     for score in (leep, nce):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 
+import numpy as np
 from torch import Tensor
 
 from transfer_risk.comparison import Change
 from transfer_risk.evaluation import mean_dice, measures, segmented
-from transfer_risk.intervals import Estimate
 from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.passes import Predictions
@@ -106,5 +106,5 @@ def _change(
     before: Sequence[Mapping[str, float]],
     after: Sequence[Mapping[str, float]],
 ) -> Change:
-    first, last = (Estimate.mean([row[quantity] for row in rows]) for rows in (before, after))
-    return Change(name, quantity, first, last, last - first)
+    first, last = (np.array([row[quantity] for row in rows]) for rows in (before, after))
+    return Change.of(name, quantity, first, last)

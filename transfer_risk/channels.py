@@ -33,14 +33,26 @@ def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
     return [names.index(c) if c in names else fill for c in source.channels]
 
 
+def channels_read(source: Source, channels: Sequence[str]) -> tuple[str, ...]:
+    """Those of a task's channels that the source reads where others are stood in for; empty where none is.
+
+    Raises:
+        ValueError: as `channel_order`.
+    """
+    order = channel_order(source, channels)
+    if -1 not in order and len(set(order)) == len(order):
+        return ()
+    return tuple(c for k, c in enumerate(channels) if k in order)
+
+
 def expected_channels(source: Source) -> tuple[str, ...]:
-    """Channels that new images have: the source's, or its task's where it was fine-tuned with stand-ins for some."""
-    own = tuple(source.trained.get("channels", ()))
-    stood_in = source.missing_channels and any(c in source.channels for c in own)
-    return own if stood_in else source.channels
+    """Channels that new images have: the source's, or those that it read where it was fine-tuned with stand-ins."""
+    return tuple(source.trained.get("channels_read", ())) or source.channels
 
 
-def channel_note(source: Source, channels: Sequence[str]) -> str:
+def channel_note(
+    source: Source, channels: Sequence[str], *, why: str = "which the task lacks"
+) -> str:
     """What a reader should know of how a task's channels came to the source's; empty if by name."""
     names = list(channels)
     missing = [c for c in source.channels if c not in names]
@@ -50,7 +62,7 @@ def channel_note(source: Source, channels: Sequence[str]) -> str:
         len(missing) < len(source.channels) or len(missing) != len(names)
     ):
         what = "zeros" if source.missing_channels == "zero" else "copies of another channel"
-        return f"source {source.name} was given {what} for the channels {missing}, which the task lacks"
+        return f"source {source.name} was given {what} for the channels {missing}, {why}"
     return f"source {source.name} reads the channels {list(source.channels)}; it was given {names} by position"
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import LOGARITHM, SHARE, Estimate
 from transfer_risk.riskmap import Span
 from transfer_risk.runs import Run
 from transfer_risk.runstats import Cell, case_values, common_span
@@ -23,6 +23,8 @@ from transfer_risk.verdicts import (
     transfer_sentence,
 )
 
+Values = NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
@@ -33,6 +35,25 @@ class Change:
     before: Estimate
     after: Estimate
     difference: Estimate
+
+    @classmethod
+    def of(cls, run: str, quantity: str, before: Values, after: Values) -> Change:
+        """Means over the cases that have the quantity before and after; after alone if none has. NaN where unknown."""
+        both = ~np.isnan(before) & ~np.isnan(after)
+        if both.any():
+            before, after = (np.where(both, values, math.nan) for values in (before, after))
+        bounds = bounds_of(quantity)
+        first, last = (Estimate.mean(values, bounds=bounds) for values in (before, after))
+        return cls(run, quantity, first, last, last - first)
+
+
+def bounds_of(quantity: str) -> tuple[float, float]:
+    """Least and largest value that a quantity of a run can have."""
+    kind = quantity.partition("[")[0]
+    if kind == "transferability":
+        return LOGARITHM
+    shares = ("dice", "recall", "precision", "area_25", "area_50", "area_75", "risk_mass")
+    return SHARE if kind in shares else (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +117,7 @@ class Comparison:
             if stage == "after":
                 after = self.values[run, stage, quantity]
                 before = self.values.get((run, "before", quantity), np.full_like(after, math.nan))
-                both = ~np.isnan(before) & ~np.isnan(after)
-                if both.any():
-                    before, after = (np.where(both, v, math.nan) for v in (before, after))
-                estimates = Estimate.mean(before), Estimate.mean(after)
-                found.append(Change(run, quantity, *estimates, estimates[1] - estimates[0]))
+                found.append(Change.of(run, quantity, before, after))
         return tuple(found)
 
     @cached_property

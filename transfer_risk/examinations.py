@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +41,19 @@ def write_predictions(
             or another file that is no prediction would be written over.
     """
     paths, failed = [], []
-    expected = expected_channels(source)
-    found = examinations(images, len(expected))
-    given = {name: [expected[k] for k in sorted(files)] for name, files in found.items()}
-    for note in dict.fromkeys(channel_note(source, channels) for channels in given.values()):
-        if note and tell:
-            tell(note)
+    found = examinations(images, len(source.channels))
+    told: set[str] = set()
     _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
     for name, files in found.items():
         own = _outputs(out, name, probabilities)
         try:
+            channels = _names(source, files)
             ordered = [files[k] for k in sorted(files)]
-            raw, theta, affine = predict(source, ordered, channels=given[name])
+            raw, theta, affine = predict(source, ordered, channels=channels)
+            note = channel_note(source, channels, why="for which there is no file")
+            if tell and note not in ("", *told):
+                told.add(note)
+                tell(note)
             write(own[0], raw, affine, note=f"{MARK}{source.name} {source.decision.kind}")
             paths.append(own[0])
             if probabilities:
@@ -83,6 +84,15 @@ def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[
             )
         files[channel] = path
     return found
+
+
+def _names(source: Source, files: Collection[int]) -> list[str]:
+    """Names of the channels that an examination's files are numbered for; `predict` refuses those that are too many."""
+    expected = expected_channels(source)
+    numbers = sorted(files)
+    if expected != source.channels and len(files) == len(expected):
+        return list(expected)  # numbered as the source's channels or as the task's
+    return [source.channels[k] for k in numbers]
 
 
 def _outputs(out: str | Path, name: str, probabilities: bool) -> list[Path]:

@@ -31,7 +31,7 @@ def load(path: str) -> tuple[Array, Array]:
     try:
         file = nib.load(name)
         proxy = file.dataobj
-        shape = proxy.shape
+        shape = _channels_last(proxy.shape)
         beyond = bool(channel) and (len(shape) != 4 or int(channel) >= shape[3])
         data = np.asarray(proxy[..., int(channel)] if channel and not beyond else proxy)
         affine = np.asarray(_affine(file), dtype=np.float64)
@@ -74,7 +74,13 @@ def channel_count(path: str | Path) -> int:
         shape = nib.load(path).shape
     except Exception:  # nibabel, zlib and gzip raise many kinds for what is no image
         return 1
+    shape = _channels_last(shape)
     return int(shape[3]) if len(shape) == 4 else 1
+
+
+def _channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a vector image, which NIfTI stores as (X, Y, Z, 1, C), as (X, Y, Z, C); any other as it is."""
+    return (*shape[:3], shape[4]) if len(shape) == 5 and shape[3] == 1 else shape
 
 
 def is_analyze(file: Any) -> bool:

@@ -115,17 +115,26 @@ def _scores(
     if not scores:
         raise ValueError("; ".join(dict.fromkeys(failed.values())) or "no source was given")
     common = [c for c in cases if c.id not in dropped]
-    if not common:
+    kept = {c.id for c in common}
+    if not any(_has_foreground(own, kept, task.classes[1:]) for own in scores.values()):
         lost = [
             f"{s.source} cannot predict {listed(s.failed)}" for s in scores.values() if s.failed
         ]
         raise ValueError(
-            f"sources must share a case that all of them can predict; {'; '.join(lost)}. Rank fewer sources"
+            f"sources must share a case with foreground that all of them can predict; {'; '.join(lost)}. Rank fewer sources"
         )
     for source in sources:  # that could predict what another one could not: again, on what is left
-        if source.name in scores and set(scores[source.name].cases) != {c.id for c in common}:
+        if source.name in scores and set(scores[source.name].cases) != kept:
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
     return scores, dropped, failed
+
+
+def _has_foreground(score: Score, cases: set[str], classes: Sequence[str]) -> bool:
+    """Whether one of the cases has voxels of one of the classes."""
+    return any(
+        case in cases and name == "leep" and label in classes
+        for case, name, label, _ in score.per_case
+    )
 
 
 def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,8 +36,11 @@ def read_reached(path: str | Path) -> list[dict[str, Any]]:
     import pandas as pd
 
     try:
-        header = list(pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0])
-        frame = pd.read_csv(path, dtype=dict.fromkeys((*KEYS, "case", "class"), str))
+        content = Path(path).read_bytes()  # once: it may be a pipe
+        header = list(
+            pd.read_csv(BytesIO(content), header=None, nrows=1, dtype=str).iloc[0].dropna()
+        )
+        frame = pd.read_csv(BytesIO(content), dtype=dict.fromkeys((*KEYS, "case", "class"), str))
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: is no readable CSV table ({error})") from None
     if frame.empty:
@@ -110,13 +114,19 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         )
     if "case" not in averaged:
         frame["case"] = ""
-    cell = ["case", *(name for name in ("class", "seed") if name in averaged)]
-    frame[cell] = frame[cell].astype(str)
+    cells_of = ["case", *(name for name in ("class", "seed") if name in averaged)]
+    frame[cells_of] = frame[cells_of].astype(str)
     unknown = int(frame["dice"].isna().sum())
     notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
     made = {}
     frame = frame[frame["dice"].notna()]
     for task, rows in frame.groupby("task", sort=False):
+        cell = list(cells_of)
+        if "seed" in cell and not _share(rows, "seed"):
+            cell.remove("seed")
+            notes.append(
+                f"task {task}: its sources have no seed in common; each is averaged over its own"
+            )
         cells = rows.groupby(["source", *cell], sort=False)["dice"].mean().unstack(cell)
         common = cells.dropna(axis=1)
         if common.empty:
@@ -137,6 +147,11 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         by_case = over_seeds.groupby(level="case", sort=False).mean()
         made[str(task)] = {str(source): float(dice) for source, dice in by_case.mean().items()}
     return made, notes
+
+
+def _share(rows: pd.DataFrame, column: str) -> bool:
+    """Whether all sources have one value of the column in common."""
+    return bool(set.intersection(*(set(own[column]) for _, own in rows.groupby("source"))))
 
 
 def _score_rows(path: Path) -> list[dict[str, Any]]:

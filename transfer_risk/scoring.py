@@ -20,6 +20,7 @@ from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
+from transfer_risk.textrows import listed
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +73,12 @@ def score(
     joints, hard, plain = first_pass(predictions, len(classes), shared)
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+    if not sum(table[1:].sum() for table in hard):
+        lost = f"; {listed(list(predictions.failed.values()))}" if predictions.failed else ""
+        raise ValueError(
+            f"task {task.name}: no foreground in {len(joints)} of {len(used)} cases that source {source.name} can predict; "
+            f"look at [labels], region and [slices]{lost}"
+        )
     total = reduce(add, joints)
     second = second_pass(predictions, total, joints)
     tables = Tables(
@@ -85,10 +92,6 @@ def score(
     values = _dice_values(classes, shared, plain, second.argmax, chosen)
     good = tuple(c.id for c in used if c.id not in predictions.failed)
     counts = tables.pixels.sum(0)
-    if not counts[1:].any():
-        raise ValueError(
-            f"task {task.name}: no foreground in the {len(good)} cases; look at [labels], region and [slices]"
-        )
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     estimates = leep_estimates(tables, classes) | {
         name: Estimate.mean(v, bounds=SHARE) for name, v in values.items()

@@ -19,16 +19,23 @@ def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, 
         ValueError: if more is asked for than there is, or no case is left for training.
     """
     cases = task.split("train")
-    groups = list(dict.fromkeys(c.unit for c in cases))
-    order = np.random.default_rng([recipe.seed, 1]).permutation(len(groups))
     if recipe.n_cases > len(cases):
         raise ValueError(
             f"n_cases must be at most the {len(cases)} training cases of task {task.name}; got {recipe.n_cases}"
         )
-    by_group = [c for i in order for c in cases if c.unit == groups[i]]
-    chosen = by_group[: recipe.n_cases or len(cases)]
-    held = _held_groups(chosen, recipe)
-    training, validation = ([c for c in chosen if (c.unit in held) == v] for v in (False, True))
+    order = np.random.default_rng([recipe.seed, 1]).permutation(len(cases))
+    ordered = [cases[i] for i in order]
+    held = _held_groups(ordered, recipe.validation)
+    training, validation = ([c for c in ordered if (c.unit in held) == v] for v in (False, True))
+    if recipe.n_cases:
+        wanted = min(round(recipe.validation * recipe.n_cases), len(validation))
+        training = training[: recipe.n_cases - wanted]
+        validation = validation[: recipe.n_cases - len(training)]
+    if recipe.validation and not (training and validation):
+        raise ValueError(
+            f"validation {recipe.validation:g} of {recipe.n_cases or len(cases)} training cases, in whole groups, leaves "
+            f"{len(training)} for training and {len(validation)} for validation; choose another share or more cases"
+        )
     if recipe.n_slices:
         training = _few_slices(training, task, recipe)
     ids = [c.id for c in cases]
@@ -38,21 +45,15 @@ def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, 
     )
 
 
-def _held_groups(chosen: Sequence[Case], recipe: Recipe) -> set[str]:
-    """Groups for validation: the last ones, until they hold the share of the cases."""
-    wanted = round(recipe.validation * len(chosen))
-    held: list[str] = []
-    for group in dict.fromkeys(c.unit for c in reversed(chosen)):
-        if sum(c.unit in held for c in chosen) >= wanted:
+def _held_groups(ordered: Sequence[Case], share: float) -> set[str]:
+    """Groups for validation: the last ones, until they hold the share of all cases."""
+    wanted = round(share * len(ordered))
+    held: set[str] = set()
+    for group in dict.fromkeys(c.unit for c in reversed(ordered)):
+        if sum(c.unit in held for c in ordered) >= wanted:
             break
-        held.append(group)
-    count = sum(c.unit in held for c in chosen)
-    if recipe.validation and not 0 < count < len(chosen):
-        raise ValueError(
-            f"validation {recipe.validation:g} of {len(chosen)} training cases in whole groups is {count}; some must be "
-            "left for both: choose another share"
-        )
-    return set(held)
+        held.add(group)
+    return held
 
 
 def training_slices(cases: Sequence[Case], task: Task) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from transfer_risk.channels import channel_order
+from transfer_risk.channels import channel_order, channels_read
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
@@ -164,7 +164,7 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
     return {
         "task": task.name,
         "dataset": Path(task.root).name,
-        "channels": list(task.channels),
+        "channels_read": list(channels_read(source, task.channels)),
         "cases": [c.id for c in cases],
         "iterations": recipe.iterations,
         "seed": recipe.seed,

@@ -199,10 +199,11 @@ def given(
     if not bool(valid.any()):
         return theta, target
     low, high = (float(v) for v in theta.sum(1, dtype=_precise(theta))[valid].aminmax())
-    if float(theta.amin()) < 0 or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
+    least = float(theta.amin(1)[valid].amin())
+    if least < -SUM_TOLERANCE or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
         raise ValueError(
-            f"probabilities must not be negative and sum to 1 over axis 1; the sums are {low:g} to {high:g}. "
-            "Give the source's softmax, not its logits"
+            f"probabilities must not be negative and sum to 1 over axis 1; the least is {least:g}, the sums are {low:g} to "
+            f"{high:g}. Give the source's softmax, not its logits"
         )
     return theta, target
 

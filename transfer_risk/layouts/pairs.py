@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ def matches(root: Path) -> bool:
     return (root / "images").is_dir() and (root / "labels").is_dir()
 
 
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: Path, channels: Collection[str] = ()) -> Dataset:
     """The data set; channels are the suffixes that images of any case have, classes the values of all labels.
+
+    With `channels`, as a task file names them, others do not count: no case need have them.
 
     An image belongs to the case of the longest name that it starts with. One that has just the name of the case is its only
     image. A case that lacks a channel which another has is incomplete.
@@ -32,21 +34,22 @@ def read_dataset(root: Path) -> Dataset:
     having: dict[str, str] = {}
     for id_, own in found.items():
         having |= dict.fromkeys(own.keys() - having.keys(), id_)
-    channels = sorted(having) or [""]
+    named = {c or "image": c for c in sorted(having) or [""]}
+    if channels and set(channels) <= set(named):
+        named = {name: c for name, c in named.items() if name in channels}
     cases, incomplete = [], {}
     for id_, own in found.items():
-        if missing := [c for c in channels if c not in own]:
+        if missing := [c for c in named.values() if c not in own]:
             which = missing[0] or "image"
             other = f", which {having[missing[0]]} has" if having else ""
             incomplete[id_] = (
                 f"{root}/images: has no image for {labels[id_]} (channel {which}{other})"
             )
         else:
-            cases.append(Case(id_, tuple(str(own[c]) for c in channels), str(labels[id_])))
-    names = tuple(c or "image" for c in channels)
+            cases.append(Case(id_, tuple(str(own[c]) for c in named.values()), str(labels[id_])))
     values = sorted({v for case in cases for v in _values(str(case.label))} - {0})
     classes = {f"label{v}": (v,) for v in values}
-    return Dataset(folder_name(root), names, classes, tuple(cases), incomplete=incomplete)
+    return Dataset(folder_name(root), tuple(named), classes, tuple(cases), incomplete=incomplete)
 
 
 def _images(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def load_task(path: str | Path) -> Task:
     with explained(path):
         _check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
-        dataset = read_dataset(root, table["layout"])
+        dataset = read_dataset(root, table["layout"], table.get("channels", ()))
         return replace(task_of(table, dataset, root), path=str(path))
 
 
@@ -45,8 +46,8 @@ def _check_keys(table: dict[str, Any]) -> None:
     refuse_unknown(table.get("slices", {}), [f.name for f in fields(Slices)], "[slices]")
 
 
-def read_dataset(root: Path, layout: str | None = None) -> Dataset:
-    """The data set in a folder, its layout recognised where not given.
+def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] = ()) -> Dataset:
+    """The data set in a folder, its layout recognised where not given; of `pairs`, on these channels alone if given.
 
     Raises:
         ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
@@ -61,7 +62,8 @@ def read_dataset(root: Path, layout: str | None = None) -> Dataset:
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
         )
     try:
-        dataset: Dataset = LAYOUTS[name].read_dataset(root)
+        chosen = {"channels": channels} if name == "pairs" else {}  # others say which there are
+        dataset: Dataset = LAYOUTS[name].read_dataset(root, **chosen)
     except KeyError as error:
         raise ValueError(f"{root / 'dataset.json'}: needs the key {error.args[0]!r}") from None
     except (TypeError, AttributeError) as error:
