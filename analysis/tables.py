@@ -15,6 +15,7 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+CONFIRMED = ("probe + adaptive-risk + Dice", "vanilla, longer", "CE + Dice")
 RECOMMENDED = ("probe + adaptive-risk", "vanilla, longer", "vanilla, lr x 3", "CE + Dice")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -70,6 +71,17 @@ def matched() -> str:
     """Paired difference to vanilla of 30 iterations more, which takes as long as a recipe with a probe."""
     names = ("probe", RECOMMENDED[0], *RECOMMENDED[2:], "class-weight", "risk-map")
     return _recipes("recipes_matched", ["regime"], *names, reference=RECOMMENDED[1])
+
+
+def confirmed() -> str:
+    """Paired difference to vanilla with Dice added, on other subjects."""
+    return _recipes("recipes_confirmed", ["regime"], *CONFIRMED)
+
+
+def confirmed_matched() -> str:
+    """The same against vanilla of 30 iterations more."""
+    names = [n for n in CONFIRMED if n != RECOMMENDED[1]]
+    return _recipes("recipes_confirmed_matched", ["regime"], *names, reference=RECOMMENDED[1])
 
 
 def second_anatomy() -> str:
@@ -227,6 +239,8 @@ TABLES: dict[str, Callable[[], str]] = {
             recipes,
             matched,
             recommended,
+            confirmed,
+            confirmed_matched,
             second_anatomy,
             ranking,
             negative_transfer,
