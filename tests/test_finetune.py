@@ -442,7 +442,10 @@ def test_a_broken_case_that_is_kept_for_the_decision_leaves_nothing(folder):
     [
         (("--n-cases", 99), "n_cases must be at most the 3 training cases"),
         (("--n-slices", 999), "n_slices must be at most the 15 training slices"),
-        (("--validation", 0.1, "--decision", "tuned"), "some must be left for both"),
+        (
+            ("--validation", 0.1, "--decision", "tuned"),
+            "leaves 3 for training and 0 for validation",
+        ),
         (("--freeze", "nothing"), "matches no parameter"),
         (("--freeze", "."), "matches every parameter"),
         (("--device", "nowhere"), "device must be one that torch has here"),
