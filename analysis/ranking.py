@@ -4,6 +4,9 @@ For each target of the tissue and the partition tasks its five other tasks are t
 random choice, same modality, same class, and the source that is best on its own task. Writes results/ranking.csv (one row
 per target and source: scores, and the Dice reached by each recipe) and results/ranking_summary.csv (Kendall, weighted
 Kendall, Spearman, top-1, regret in Dice points, with 95 % t intervals over targets). A killed run goes on.
+
+`--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
+iterations too; the results are ranking_confirmed*.csv then.
 """
 
 from __future__ import annotations
@@ -17,29 +20,42 @@ import pandas as pd
 import transfer_risk as tr
 
 AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
+CONFIRMED = ("vanilla", "CE + Dice", "probe + adaptive-risk + Dice")
+"""Those of `--seed`; the jobs are those of `recipes.py --seed`."""
+OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
 MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
+    seeds = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
+    options = tr.study_options(__doc__, seeds)
+    other = options.seed is not None
+    name, recipes = ("ranking_confirmed", CONFIRMED) if other else ("ranking", AUDITED)
     parts = []
     for anatomy, tasks in tr.TASKS.items():
         study = tr.transfer_study(options, anatomy)
         own = tasks[:3] if options.size == "smoke" else tasks
-        parts.append(scores_and_dice(study, own, own[: 1 if options.size == "smoke" else 6]))
+        targets = own[: 1 if options.size == "smoke" else 6]
+        long = study.size.long if other else ()
+        parts.append(scores_and_dice(study, own, targets, recipes, long))
     table = pd.concat(parts, ignore_index=True)
-    table.to_csv(options.out / "ranking.csv", index=False, float_format="%.6g")
+    table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+    reached = [c.removeprefix("reached[")[:-1] for c in table if c.startswith("reached[")]
     summary = pd.DataFrame(
-        [row for a in (*tr.TASKS, "all") for r in AUDITED for row in audited(table, a, r)]
+        [row for a in (*tr.TASKS, "all") for r in reached for row in audited(table, a, r)]
     )
-    summary.to_csv(options.out / "ranking_summary.csv", index=False, float_format="%.4g")
+    summary.to_csv(options.out / f"{name}_summary.csv", index=False, float_format="%.4g")
     regret = summary[summary["measure"] == "regret"]
     print(regret.to_string(index=False, float_format="{:.2f}".format))
 
 
 def scores_and_dice(
-    study: tr.TransferStudy, tasks: tuple[str, ...], targets: tuple[str, ...]
+    study: tr.TransferStudy,
+    tasks: tuple[str, ...],
+    targets: tuple[str, ...],
+    recipes: tuple[str, ...],
+    long: tuple[int, ...],
 ) -> pd.DataFrame:
     """One row per target, seed and source: scores, naive choices, and the Dice in [0, 1] reached by each recipe."""
     own = study.prepare(tasks)
@@ -57,13 +73,15 @@ def scores_and_dice(
     table["same_modality"] = (parts[1] == wanted[1]).astype(float)
     table["same_class"] = (parts[0] == wanted[0]).astype(float)  # or institution
     pairs = [(s, t) for t in targets for s in tasks if s != t]
-    rows = study.run(
-        study.jobs(pairs, {r: tr.RECIPES[r] for r in AUDITED}), f"ranking-{study.anatomy}"
-    )
-    last = rows[(rows["decision"] == "argmax") & (rows["iterations"] == study.size.stops[-1])]
-    wide = (
-        last.pivot_table(index=["target", "seed", "source"], columns="recipe", values="dice") / 100
-    )
+    named = {r: tr.RECIPES[r] for r in recipes}
+    last, stops = study.size.stops[-1], (*study.size.stops, *long)
+    jobs = study.jobs(pairs, named, stops=stops, tuned=not long)
+    rows = study.run(jobs, f"ranking-{study.anatomy}")
+    rows = rows[(rows["decision"] == "argmax") & rows["iterations"].isin((last, *long))]
+    words = rows["recipe"] + ", " + rows["iterations"].astype(str) + " iterations"
+    rows = rows.assign(recipe=rows["recipe"].where(rows["iterations"] == last, words))
+    key = ["target", "seed", "source"]
+    wide = rows.pivot_table(index=key, columns="recipe", values="dice") / 100
     wide.columns = [f"reached[{name}]" for name in wide.columns]
     wide = wide.reset_index().rename(columns={"target": "task"})
     return table.merge(wide, on=["task", "seed", "source"])

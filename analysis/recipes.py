@@ -15,7 +15,6 @@ six tumour pairs of seed 11; `--seed 12` measures it on other subjects, in recip
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +38,7 @@ SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
 CONFIRMED = ("vanilla", "CE + Dice", ADDED)
 """Those of the confirmation on other subjects."""
-OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all slices."}
+OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all pairs."}
 BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
 
@@ -51,7 +50,7 @@ def main() -> None:
         if options.t1:
             raise ValueError("--seed is of the embedded brain; leave out --t1 or --seed")
         name = "recipes_confirmed"
-        parts = [confirming(tr.transfer_study(options, a), options.seed) for a in tr.TASKS]
+        parts = [confirming(tr.transfer_study(options, a)) for a in tr.TASKS]
     else:
         name = "recipes_second" if options.t1 else "recipes"
         parts = [rows_of(tr.transfer_study(options, a)) for a in tr.TASKS]
@@ -84,14 +83,16 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
     return table[table["decision"] == "argmax"]
 
 
-def confirming(study: tr.TransferStudy, seed: int) -> pd.DataFrame:
-    """Rows of all pairs of one cohort and another seed, tumours for long too, each recipe in one run."""
-    study = replace(study, first_seed=seed)
+def confirming(study: tr.TransferStudy) -> pd.DataFrame:
+    """Rows of all pairs of another seed: all slices, in one run for long too; and few slices, where all pairs are asked."""
     study.prepare(sorted({source for source, _ in study.pairs}))
     recipes = {name: tr.RECIPES[name] for name in CONFIRMED}
-    long = study.size.long if study.anatomy == "partitions" else ()
-    stops = (*study.size.stops, *long)
+    stops = (*study.size.stops, *study.size.long)
     jobs = study.jobs(study.pairs, recipes, labels={"slices": 0}, stops=stops, tuned=False)
+    if study.size.every == 1:
+        few = {name: recipe | {"n_slices": FEW} for name, recipe in recipes.items()}
+        short, labels = study.size.stops[:2], {"slices": FEW}
+        jobs += study.jobs(study.pairs, few, labels=labels, stops=short, tuned=False)
     return study.run(jobs, f"confirmed-{study.cohort}")
 
 

@@ -117,9 +117,21 @@ def _recipes(name: str, groups: list[str], *names: str, reference: str = "vanill
 
 def ranking() -> str:
     """Kendall, top-1 and regret of each score, by cohort and recipe."""
-    table = pd.read_csv(RESULTS / "ranking_summary.csv")
     columns = [(a, RECOMMENDED[0]) for a in ("tissue", "partitions")]
     columns += [("all", recipe) for recipe in ("vanilla", "risk-map", RECOMMENDED[0])]
+    return _ranking("ranking_summary", columns)
+
+
+def ranking_confirmed() -> str:
+    """The same of other subjects, with Dice added."""
+    columns = [(a, CONFIRMED[0]) for a in ("tissue", "partitions")]
+    for recipe in ("vanilla", CONFIRMED[0]):
+        columns += [("all", recipe), ("all", f"{recipe}, 1000 iterations")]
+    return _ranking("ranking_confirmed_summary", columns)
+
+
+def _ranking(name: str, columns: Sequence[tuple[str, str]]) -> str:
+    table = pd.read_csv(RESULTS / f"{name}.csv")
     rows = []
     for score in dict.fromkeys(table["score"]):
         own = table[table["score"] == score].set_index(["anatomy", "recipe", "measure"])
@@ -243,6 +255,7 @@ TABLES: dict[str, Callable[[], str]] = {
             confirmed_matched,
             second_anatomy,
             ranking,
+            ranking_confirmed,
             negative_transfer,
             before_after,
             ablation,

@@ -96,11 +96,14 @@ def test_each_interval_in_a_sentence_is_one_of_the_results(name, least):
         assert near.all(axis=1).any(), f"{name}: {' '.join(words)} is in no results/*_summary.csv"
 
 
-def test_recipes_are_confirmed_on_the_seed_that_is_given(tmp_path):
-    command = [sys.executable, str(ROOT / "analysis" / "recipes.py"), "--smoke", "--seed", "12"]
+@pytest.mark.parametrize("program", ["recipes", "ranking"])
+def test_recipes_and_ranking_are_confirmed_on_the_seed_that_is_given(tmp_path, program):
+    command = [sys.executable, str(ROOT / "analysis" / f"{program}.py"), "--smoke", "--seed", "12"]
     result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    table = pd.read_csv(tmp_path / "recipes_confirmed.csv")
+    table = pd.read_csv(tmp_path / f"{program}_confirmed.csv")
     assert set(table["seed"]) == {12} and set(table["anatomy"]) == {"tissue", "partitions"}
-    summary = pd.read_csv(tmp_path / "recipes_confirmed_summary.csv")
-    assert {"vanilla, longer", "probe + adaptive-risk + Dice"} < set(summary["recipe"])
+    summary = pd.read_csv(tmp_path / f"{program}_confirmed_summary.csv")
+    assert {"CE + Dice", "probe + adaptive-risk + Dice"} < set(summary["recipe"])
+    if program == "recipes":
+        assert "vanilla, longer" in set(summary["recipe"])

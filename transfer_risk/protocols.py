@@ -161,12 +161,12 @@ class TransferStudy:
 
 
 def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
-    """The study that a program's options ask for; seeds count from 10.
+    """The study that a program's options ask for; seeds count from 10, or from `--seed`.
 
     Raises:
         ValueError: if `--t1` is no file.
     """
-    t1 = getattr(options, "t1", None)
+    t1, seed = getattr(options, "t1", None), getattr(options, "seed", None)
     if t1 and not t1.is_file():
         raise ValueError(f"--t1 must be a NIfTI file, a T1 without skull; there is none at {t1}")
     size = SIZES[options.size]
@@ -178,7 +178,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         options.work,
         anatomy,
         size,
-        first_seed=10,
+        first_seed=10 if seed is None else seed,
         processes=options.processes,
         t1=t1,
         data=getattr(options, "data", None),
