@@ -10,8 +10,8 @@ The recipes were settled elsewhere: no pair and no seed of this study was used f
 deformations of another brain, a second anatomy, on fewer pairs; the results are recipes_second*.csv then.
 
 That CE + Dice is ahead on tumours after 1,000 iterations suggested to add Dice to the best of the recipes. That was tried on
-six tumour pairs of seed 11; `--seed 12` measures it on other subjects, in recipes_confirmed*.csv, and with `--t1` on the other
-brain, in recipes_second_confirmed*.csv.
+six tumour pairs of seed 11; `--seed 12` measures it on other subjects, in recipes_confirmed*.csv, and with `--t1` on the
+other brain, in recipes_second_confirmed*.csv.
 """
 
 from __future__ import annotations
