@@ -1,10 +1,12 @@
 """Adapting and freezing a network: what is loaded, replaced, frozen, and what is refused."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from blobs import make_source, write_monai
+from blobs import make_source, write_blobs, write_monai
+from torch import nn
 
 import transfer_risk as tr
 from transfer_risk.heads import (
@@ -191,3 +193,46 @@ def test_frozen_norms_and_dropout_stand_still():
     training_mode(network)
     assert not any(m.training for m in network.encoder.modules())
     assert all(m.training for m in network.decoder.modules())
+
+
+def reordered(source, order):
+    """The same model with its foreground classes in another order."""
+    network = copy.deepcopy(source.network)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(network.head, name).copy_(getattr(source.network.head, name)[order])
+    classes = tuple(source.classes[k] for k in order)
+    return replace(source, network=network, classes=classes)
+
+
+def test_a_model_with_the_classes_in_another_order_is_the_same_model(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("a", "b", "c")))
+    source = make_source(task.classes)
+    turned = reordered(source, [0, 3, 1, 2])
+    recipe = tr.Recipe(method="vanilla", iterations=3, batch=2)
+    assert tr.evaluate(turned, task) == tr.evaluate(source, task)
+    one, other = (tr.finetune(s, task, recipe) for s in (source, turned))
+    assert one.classes == other.classes == task.classes
+    assert tr.evaluate(one, task) == tr.evaluate(other, task)
+    assert same(turned.network.head.bias, source.network.head.bias[[0, 3, 1, 2]])  # not changed
+    others = replace(turned, classes=("background", "x", "y", "z"))
+    assert tr.evaluate(others, task) != tr.evaluate(source, task)  # class k is class k
+
+
+def test_classes_in_another_order_that_no_head_can_be_put_into_are_refused(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("a", "b")))
+    source = make_source(("background", "b", "a"))
+    network = nn.Sequential(source.network, nn.Softmax(1))
+    source = replace(source, network=network, activation="none", encoder="")
+    with pytest.raises(ValueError, match=r"classes in another order .background, b, a, not backgr"):
+        tr.finetune(source, task, tr.Recipe(method="vanilla", freeze="none", iterations=1))
+
+
+@pytest.mark.parametrize(("head", "classes"), [("new", 2), ("probe", 2), ("auto", 3)])
+def test_a_new_head_before_a_softmax_of_the_networks_own_is_refused(head, classes):
+    source = make_source()
+    network = nn.Sequential(source.network, nn.Softmax(1))
+    source = replace(source, network=network, activation="none")
+    with pytest.raises(ValueError, match=r"a softmax or sigmoid of its own .activation none"):
+        adapted(source, classes, head=head)
+    assert adapted(source, 2)[1]

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 import transfer_risk as tr
 from transfer_risk import probing
@@ -208,3 +210,60 @@ def test_ranking_by_a_score_that_no_source_has_is_refused(task):
     source = make_source(classes=("background", "other"))
     with pytest.raises(ValueError, match=r"known of some source, leep.*nce; got dice"):
         tr.rank_sources([source], task, by="dice")
+
+
+class Padding(nn.Module):
+    """A network that pads its images before and after, and crops its outputs, times something."""
+
+    def __init__(self, before, after, factor=1.0):
+        super().__init__()
+        self.encoder = nn.Conv2d(1, 6, 1)  # no voxel sees another: padding changes none
+        self.head = nn.Conv2d(6, 2, 1)
+        self.before, self.after, self.factor = before, after, factor
+
+    def forward(self, images):
+        padded = functional.pad(images, (self.before, self.after) * 2, value=5.0)
+        made = self.factor * self.head(self.encoder(padded).relu())
+        inside = [slice(self.before, self.before + n) for n in images.shape[-2:]]
+        return made[..., inside[0], inside[1]]
+
+
+class Normed(nn.Module):
+    """Batch norm with and without parameters."""
+
+    def __init__(self):
+        super().__init__()
+        norm = nn.BatchNorm2d(4, affine=False)
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm)
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images):
+        return self.head(self.body(self.encoder(images)))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 4), (2, 2), (1, 2), (2, 1), (4, 0)])
+def test_the_probe_finds_where_a_padding_network_has_its_image(task, before, after):
+    def score(*ends):
+        torch.manual_seed(0)
+        source = tr.Source("p", Padding(*ends).eval(), ("background", "csf"), ("T1",))
+        return probe_scores(source, task, task.split("train"))
+
+    assert score(before, after).dice == pytest.approx(score(0, 0).dice, abs=1e-6)
+
+
+def test_a_last_layer_whose_outputs_are_not_the_networks_is_no_probe(task):
+    source = tr.Source("p", Padding(2, 2, 7.0).eval(), ("background", "csf"), ("T1",))
+    with pytest.raises(ValueError, match="those of source p are not"):
+        probe_scores(source, task, task.split("train"))
+
+
+def test_frozen_batch_norm_without_parameters_keeps_its_statistics(task):
+    torch.manual_seed(0)
+    network = Normed()
+    network.encoder[1].running_mean.fill_(3.0)
+    source = tr.Source("n", network, ("background", "csf"), ("T1",), encoder=r"^encoder\.")
+    start = begin(source, task, tr.Recipe(method="vanilla", head="probe"))
+    made = start.student.network
+    assert (made.encoder[1].running_mean == 3).all()
+    assert not torch.equal(made.body[1].running_mean, torch.zeros(4))

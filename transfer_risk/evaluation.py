@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transfer_risk.channels import channel_order, in_order
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.prediction import decide, predict_case
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, class_order
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
 
@@ -50,7 +50,7 @@ def evaluate(
 ) -> list[Measure]:
     """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
 
-    The source's class k counts as the task's class k: it must have been made for the task.
+    Where classes have other names than the task's, the source's class k counts as the task's class k.
 
     Raises:
         ValueError: if the classes of source and task differ in number, or a case cannot be read.
@@ -75,13 +75,18 @@ def segmented(
     *,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Case, Volume, NDArray[Any]]]:
-    """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision."""
+    """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision.
+
+    The classes are numbered as the task's where both have the same ones, else as the source's.
+    """
     channel_order(source, task.channels)
+    order = class_order(source.classes, task.classes)
     for case in cases:
         if progress:
             progress(f"{source.name}: {case.id}")
         volume = in_order(source, read(case, task, every_slice=True), task.channels)
-        yield case, volume, decide(source, predict_case(source, case, volume))
+        predicted = decide(source, predict_case(source, case, volume))
+        yield case, volume, predicted if order is None else np.argsort(order)[predicted]
 
 
 def mean_dice(rows: Sequence[Measure]) -> Estimate:

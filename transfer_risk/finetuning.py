@@ -177,7 +177,7 @@ def _evaluate(
 ) -> list[Measure]:
     """Measures of the test cases; the predictions are written beside the maps.
 
-    Class k of the source counts as class k of the task; where their numbers differ the measures are unknown.
+    Where classes have other names than the task's, class k counts as class k; the measures of another number are unknown.
     """
     found: list[Measure] = []
     same = len(source.classes) == len(task.classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
-from transfer_risk.sources import Source, evaluating
+from transfer_risk.sources import Source, class_order, evaluating
 from transfer_risk.tasks import Decision
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
@@ -65,6 +65,11 @@ def adapted_source(
             f"{num_classes}. Use --head new"
         )
     kept = head == "keep" or (head == "auto" and same)
+    if not kept and source.activation == "none":
+        raise ValueError(
+            f"source {source.name} cannot get a new head: its network ends in a softmax or sigmoid of its own (activation "
+            "none), which would stand behind it; give a network that returns logits, or --head keep"
+        )
     with torch.no_grad():  # else the copies of TorchScript's parameters are no leaves
         result = replace(source, network=copy.deepcopy(source.network))
     torch.manual_seed(seed)
@@ -75,6 +80,33 @@ def adapted_source(
     if scratch:
         _forget(result.network, source.name)
     return result, kept
+
+
+def in_class_order(student: Source, classes: Sequence[str]) -> Source:
+    """The student with the outputs of its head in the order of some classes, where it has the same ones in another.
+
+    Args:
+        student: Its network is changed.
+        classes: Of the target, background first.
+
+    Raises:
+        ValueError: if the outputs cannot be put in order.
+    """
+    order = class_order(student.classes, classes)
+    if order is None:
+        return student
+    layer = None
+    if student.activation == "softmax":
+        layer = student.network.get_submodule(head_name(student.network, student))
+    if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
+        raise ValueError(
+            f"source {student.name} has the task's classes in another order ({', '.join(student.classes)}, not "
+            f"{', '.join(classes)}), and its head cannot be put in order; use --head new"
+        )
+    with torch.no_grad():
+        for parameter in layer.parameters(recurse=False):
+            parameter.copy_(parameter[order].clone())
+    return replace(student, classes=tuple(classes))
 
 
 def freeze(network: nn.Module, pattern: str) -> None:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from transfer_risk.heads import head_name, refuse_ensemble
+from transfer_risk.heads import head_name, refuse_ensemble, training_mode
 from transfer_risk.objectives import Objective
+from transfer_risk.outputs import class_logits
 from transfer_risk.prediction import BATCH
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
@@ -80,14 +81,11 @@ def probed_layer(source: Source) -> Any:
 def recalibrate(student: Source, samples: Samples, rng: np.random.Generator) -> None:
     """Running statistics of the trained batch norms as averages over at most `RECALIBRATED` samples."""
     network = student.network
-    norms = [
-        m
-        for m in network.modules()
-        if isinstance(m, Norm) and all(p.requires_grad for p in m.parameters())
-    ]
+    training_mode(network)
+    norms = [m for m in network.modules() if isinstance(m, Norm) and m.training]
+    network.eval()
     if not norms:
         return
-    network.eval()
     momenta = [m.momentum for m in norms]
     for module in norms:
         module.reset_running_stats()
@@ -177,28 +175,47 @@ def features_of(source: Source, layer: nn.Module, batch: Batch) -> Tensor:
     """Inputs of the last layer on a batch, (B, *S, F); where a network mirrors its images, those of the images as they are.
 
     Raises:
-        ValueError: if the last layer works at another resolution than the images have.
+        ValueError: if the last layer works at another resolution than the images have, or its outputs are not the network's.
     """
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = layer.register_forward_hook(lambda _m, inputs, made: seen.append((inputs[0], made)))
     try:
         with torch.no_grad():
-            source.logits(batch.images)
+            logits = source.logits(batch.images)
     finally:
         hook.remove()
-    return _unpadded(seen[0], batch.labels.shape[1:])
+    features, made = seen[0]
+    crops = list(_crops(logits.shape[2:], features.shape[2:]))
+    if len(seen) == 1:  # else the network's outputs are a mean over mirrored images
+        own = source.activation
+        if own == "none":
+            own = "sigmoid" if made.shape[1] == 1 else "softmax"
+        wanted = logits.softmax(1)
+        crops = [c for c in crops if _equal(class_logits(made[c], own).softmax(1), wanted)]
+    if not crops:
+        raise ValueError(
+            f"a probe needs a last layer whose outputs are those of the network; those of source {source.name} are not"
+        )
+    return features.float()[crops[0]].movedim(1, -1)
 
 
-def _unpadded(features: Tensor, shape: Sequence[int]) -> Tensor:
-    """Features (B, F, *S') as (B, *S, F), without what the network padded at the end of each axis.
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, atol=1e-3)
+
+
+def _crops(shape: Sequence[int], padded: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Where the images can lie in what a network padded: at the beginning, in the middle, or at the end of each axis.
 
     Raises:
         ValueError: if the last layer works at another resolution than the images have.
     """
-    if any(not n <= m < 2 * n for n, m in zip(shape, features.shape[2:], strict=True)):
+    if any(not n <= m < 2 * n for n, m in zip(shape, padded, strict=True)):
         raise ValueError(
-            f"a probe needs a last layer at the resolution of the images {tuple(shape)}; it works on "
-            f"{tuple(features.shape[2:])}"
+            f"a probe needs a last layer at the resolution of the images {tuple(shape)}; it works on {tuple(padded)}"
         )
-    crop = tuple(slice(0, n) for n in shape)
-    return features.float()[(slice(None), slice(None), *crop)].movedim(1, -1)
+    room = [m - n for n, m in zip(shape, padded, strict=True)]
+    for half in (0, 1, 2):
+        for odd in (0, 1) if half == 1 else (0,):
+            starts = [(half * r + odd) // 2 for r in room]
+            inside = (slice(s, s + n) for s, n in zip(starts, shape, strict=True))
+            yield (slice(None), slice(None), *inside)

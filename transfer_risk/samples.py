@@ -94,16 +94,19 @@ class Samples:
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """A random batch without repetition where there are enough; a patch each where samples are larger.
 
-        Every other patch is centred on a foreground voxel of its sample.
+        Half of the patches, at random which, are centred on a foreground voxel of their samples.
         """
         chosen = np.sort(rng.choice(len(self), size, replace=len(self) < size))
         return self.batch(chosen, rng)
 
     def batch(self, places: Array, rng: np.random.Generator | None = None) -> Batch:
         """The samples at some places; of larger ones a patch each, at random with `rng`, else the middle."""
+        centred = np.zeros(len(places), dtype=bool)
+        if rng is not None and not self.whole:  # by chance: samples are in the order of the cases
+            centred = rng.permutation((np.arange(len(places)) + rng.integers(2)) % 2 == 0)
         windows = [
-            self._window(self._labels(place), rng, foreground=number % 2 == 0)
-            for number, place in enumerate(places)
+            self._window(self._labels(place), rng, foreground=bool(own))
+            for place, own in zip(places, centred, strict=True)
         ]
         return self._stacked(places, windows)
 

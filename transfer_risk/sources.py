@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -171,6 +171,17 @@ class Source:
             raise ValueError(
                 f"source {self.name} ({len(self.classes)} classes, activation {self.activation}): its network {error}"
             ) from None
+
+
+def class_order(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Number in `own` of each of the wanted classes, background first, where both have the same ones in different orders.
+
+    None where the order is the same, or they are other classes: then class k counts as class k.
+    """
+    here, there = list(own[1:]), list(wanted[1:])
+    if here == there or sorted(here) != sorted(there):
+        return None
+    return [0, *(1 + here.index(name) for name in there)]
 
 
 @contextmanager

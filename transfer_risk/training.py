@@ -14,7 +14,7 @@ from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import State
-from transfer_risk.heads import adapted_source, freeze, refuse_stored
+from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.probes import probe_head
@@ -98,7 +98,7 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     """The student before training, frozen where it will be, and whether its head is the source's own; no pixel is read.
 
     Raises:
-        ValueError: if head, channels, device or freezing do not fit, or nothing is trainable.
+        ValueError: if head, channels, classes, device or freezing do not fit, or nothing is trainable.
     """
     refuse_stored(source)
     channel_order(source, task.channels)
@@ -107,6 +107,8 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     student, kept = adapted_source(
         source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
     )
+    if kept and not scratch:
+        student = in_class_order(student, task.classes)
     network = student.network
     if not any(True for _ in network.parameters()):
         raise ValueError(
