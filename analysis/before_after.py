@@ -84,6 +84,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs (of means over seeds), with t intervals of the change and of its difference to vanilla's."""
     groups = ["anatomy", "quantity", "recipe", "source", "target"]
     means = table.groupby(groups, sort=False)[["before", "after", "change"]].mean()
+    means = means.where(means["change"].notna())  # all three of the same pairs
     rows = []
     for (anatomy, quantity, recipe), block in means.groupby(level=[0, 1, 2], sort=False):
         row = {"anatomy": anatomy, "quantity": quantity, "recipe": recipe}

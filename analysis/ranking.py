@@ -1,9 +1,9 @@
 """Do the scores choose the source that fine-tunes best? Every score of `score --probe` against the Dice reached, by recipe.
 
-For each target of the tissue and the partition tasks its five other tasks are the candidates. Beside the scores stand
-random choice, same modality, same class, and the source that is best on its own task. Writes results/ranking.csv (one row
-per target and source: scores, and the Dice reached by each recipe) and results/ranking_summary.csv (Kendall, weighted
-Kendall, Spearman, top-1, regret in Dice points, with 95 % t intervals over targets). A killed run goes on.
+For each target of the tissue and the partition tasks its five other tasks are the candidates. Beside the scores stand random
+choice, same modality, same class or institution, and the source that is best on its own task. Writes results/ranking.csv
+(one row per target and source: scores, and the Dice reached by each recipe) and results/ranking_summary.csv (Kendall,
+weighted Kendall, Spearman, top-1, regret in Dice points, with 95 % t intervals over targets). A killed run goes on.
 
 `--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
 iterations too; the results are ranking_confirmed*.csv then.
@@ -23,6 +23,8 @@ AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
 CONFIRMED = ("vanilla", "CE + Dice", "probe + adaptive-risk + Dice")
 """Those of `--seed`; the jobs are those of `recipes.py --seed`."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
+NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
+"""Class is for tissue, institution for tumours; in a table of both neither."""
 MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
 
 
@@ -71,7 +73,8 @@ def scores_and_dice(
     parts = table["source"].str.rsplit("-", n=1, expand=True)
     wanted = table["task"].str.rsplit("-", n=1, expand=True)
     table["same_modality"] = (parts[1] == wanted[1]).astype(float)
-    table["same_class"] = (parts[0] == wanted[0]).astype(float)  # or institution
+    kind = "same_class" if study.anatomy == "tissue" else "same_institution"
+    table[kind] = (parts[0] == wanted[0]).astype(float)
     pairs = [(s, t) for t in targets for s in tasks if s != t]
     named = {r: tr.RECIPES[r] for r in recipes}
     last, stops = study.size.stops[-1], (*study.size.stops, *long)
@@ -106,7 +109,8 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
     """Each measure of each score for one cohort (or all) and recipe, with its interval over targets."""
     own = table if anatomy == "all" else table[table["anatomy"] == anatomy]
     own = own.assign(task=own["task"] + ", seed " + own["seed"].astype(str))
-    names = [*tr.SCORES, "same_modality", "same_class", "own_dice"]
+    naive = [n for n in NAIVE if n in own and own[n].notna().all()]
+    names = [*tr.SCORES, *naive]
     results = own[["task", "source"]].assign(dice=own[f"reached[{recipe}]"])
     audit = tr.audit(own[["task", "source", *names]], results, names=names)
     verdicts = pd.DataFrame([vars(v) for v in audit.verdicts])

@@ -39,6 +39,8 @@ SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
 CONFIRMED = ("vanilla", "CE + Dice", ADDED)
 """Those of the confirmation on other subjects."""
+FIFTH = 5
+"""Each how many-th tumour pair of the other brain is confirmed: its tasks are too hard to tell much."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all pairs."}
 BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
@@ -83,15 +85,16 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 
 def confirming(study: tr.TransferStudy) -> pd.DataFrame:
-    """Rows of all pairs of another seed: all slices, for long too on the first brain; and few, where all pairs are asked."""
-    study.prepare(sorted({source for source, _ in study.pairs}))
+    """Rows of another seed: all slices, for long too on the first brain; and few slices, where all pairs are asked."""
+    pairs = study.pairs[:: FIFTH if study.t1 and study.anatomy == "partitions" else 1]
+    study.prepare(sorted({source for source, _ in pairs}))
     recipes = {name: tr.RECIPES[name] for name in CONFIRMED}
     stops = (*study.size.stops, *(() if study.t1 else study.size.long))
-    jobs = study.jobs(study.pairs, recipes, labels={"slices": 0}, stops=stops, tuned=False)
+    jobs = study.jobs(pairs, recipes, labels={"slices": 0}, stops=stops, tuned=False)
     if study.size.every == 1:
         few = {name: recipe | {"n_slices": FEW} for name, recipe in recipes.items()}
         short, labels = study.size.stops[:2], {"slices": FEW}
-        jobs += study.jobs(study.pairs, few, labels=labels, stops=short, tuned=False)
+        jobs += study.jobs(pairs, few, labels=labels, stops=short, tuned=False)
     return study.run(jobs, f"confirmed-{study.cohort}")
 
 

@@ -177,7 +177,9 @@ def ablation() -> str:
 
 
 def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
-    """Kendall / top-1 / regret [95 %] of one score."""
+    """Kendall / top-1 / regret [95 %] of one score; a naive choice of one cohort is none of all."""
+    if (anatomy, recipe, "regret") not in table.index:
+        return "-"
     kendall, top, regret = (
         table.loc[anatomy, recipe, measure] for measure in ("kendall", "top1", "regret")
     )

@@ -40,7 +40,7 @@ COLUMNS = (
 )
 SUMMARY = ("anatomy", "recipe", "score", "measure", "value", "low", "high", "targets")
 NEEDS = {"ranking.csv": (PROGRAM, COLUMNS), "ranking_summary.csv": (PROGRAM, SUMMARY)}
-NAIVE = ("same_modality", "same_class", "own_dice", "random")
+NAIVE = ("same_modality", "same_class", "same_institution", "own_dice", "random")
 SHADES = {"vanilla": (BLUE, GREY), "probe + adaptive-risk": (RUST, "#c4c4c4")}
 
 

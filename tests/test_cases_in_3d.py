@@ -124,6 +124,27 @@ def test_kept_cases_are_those_that_were_predicted(task):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("fitting", [0, 1])
+def test_a_full_disk_costs_predictions_alone(task, monkeypatch, fitting):
+    model, calls = source(size=(8, 8, 8)), []
+    plain = tr.score(model, task, cases=task.cases)
+    save = np.save
+
+    def full(file, values):
+        if fitting * 2 <= len(calls):
+            file.write(b"half of a case")
+            raise OSError(28, "No space left on device")
+        calls.append(values)
+        save(file, values)
+
+    monkeypatch.setattr(np, "save", full)
+    made = tr.score(model, task, cases=task.cases)
+    assert len(calls) == 2 * fitting
+    assert {n: v.value for n, v in made.estimates.items()} == pytest.approx(
+        {n: v.value for n, v in plain.estimates.items()}, nan_ok=True
+    )
+
+
 def test_a_slice_is_padded_alike_alone_and_among_others():
     """The smallest value of the examination pads each slice, whichever slices share its batch."""
     rng = np.random.default_rng(0)

@@ -240,6 +240,17 @@ def test_pretraining_without_test_cases_measures_nothing(folder):
     assert tr.load_source(folder / "whole").name == "blobs"
 
 
+def test_pretraining_with_one_test_case_says_so_and_without_a_case_is_refused(folder):
+    path = folder / "tasks" / "blobs.toml"
+    task = tr.load_task(path)
+    path.write_text(path.read_text().replace(task.test[1], task.test[0]))
+    small = ("--iterations", 1, "--width", 2, "--depth", 2)
+    made = run("pretrain", path, "--out", folder / "one", *small)
+    assert made.exit_code == 0 and "(one case: no interval) on 1 test case\n" in made.stdout
+    with pytest.raises(ValueError, match="has no case to train on"):
+        tr.pretrain(task, cases=[])
+
+
 def test_pretraining_reads_the_test_cases_first(folder):
     path = folder / "tasks" / "blobs.toml"
     damaged = tr.load_task(path).split("test")[0].label

@@ -482,12 +482,17 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
             "--divisor has no effect with --method trs",
         ),
         (
+            ("--divisor", "pixels", "--min-foreground", 0.5),
+            "--min-foreground has no effect with --divisor pixels",
+        ),
+        (("--init", "random", "--head", "keep"), "--head keep has no effect with --init random"),
+        (
             ("--exponential",),
             "--exponential has no effect with --method risk-map; it is for trs-map",
         ),
         (
             ("--validation", 0.4),
-            "keeps training cases for tuning the decision; give --decision tuned",
+            "keeps training cases for tuning the decision, which is argmax; give decision tuned",
         ),
         (("--batch", "many"), "is not a valid integer"),
     ],
@@ -618,6 +623,22 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     path.write_text(path.read_text().replace("b = [", "b = [7, "))
     with pytest.raises(ValueError, match=r"blobs\.toml: has been changed since .*one was made"):
         tr.compare([tr.load_run(tmp_path / "one")])
+
+
+def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(folder):
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    path = folder / "source"
+    trained = {"dataset": "Dataset001_Blobs", "cases": [c.id for c in task.cases]}
+    tr.save_source(replace(tr.load_source(path), trained=trained), path)
+    said = tune(folder, "--iterations", 1)
+    words = "warning: source source was trained on 2 of the 2 test cases: what is measured there"
+    assert said.exit_code == 0 and words in said.stderr
+    compared = run("compare", folder / "run")
+    assert "run: its source was trained on 2 of these 2 cases (" in compared.stdout
+    mapped = run("map", folder / "tasks" / "blobs.toml", path, "--out", folder / "maps")
+    assert "warning: source source was trained on 2 of the 2 mapped cases" in mapped.stderr
+    scratch = tune(folder, "--iterations", 1, "--init", "random", out="scratch")
+    assert scratch.exit_code == 0 and "was trained on" not in scratch.stderr
 
 
 def test_channels_that_are_taken_by_position_are_warned_of(folder):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.imagefiles import load
 from transfer_risk.layouts.dataset import slug, whole
 from transfer_risk.volumes import read
 
@@ -300,3 +301,17 @@ def test_a_task_on_the_channel_that_all_cases_have_is_loaded(tmp_path):
     assert task.channels == ("T1",) and len(task.cases) == 3
     with pytest.raises(ValueError, match=r"channel T2, which b has"):
         tr.write_tasks(root, tmp_path / "others")
+
+
+@pytest.mark.parametrize(("unit", "read"), [("mm", True), ("unknown", True), ("micron", False)])
+def test_a_header_in_another_unit_than_mm_is_refused(tmp_path, unit, read):
+    image = nib.Nifti1Image(np.ones((4, 4, 3), dtype=np.int16), np.diag([50.0, 50, 50, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii.gz")
+    if read:
+        assert load(str(tmp_path / "a.nii.gz"))[1][0, 0] == 50
+    else:
+        with pytest.raises(
+            ValueError, match=r"a\.nii\.gz: must have its geometry in mm; .* micron"
+        ):
+            load(str(tmp_path / "a.nii.gz"))

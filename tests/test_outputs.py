@@ -126,9 +126,10 @@ def test_a_single_channel_of_probabilities_is_recognised():
     assert_close(made, torch.cat([1 - p, p], 1))
 
 
-def test_a_size_that_the_network_cannot_take_is_said():
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, IndexError, ValueError])
+def test_a_size_that_the_network_cannot_take_is_said(kind):
     def fail(x):
-        raise RuntimeError("Sizes of tensors must match except in dimension 1.")
+        raise kind("Sizes of tensors must match except in dimension 1.")
 
     with pytest.raises(
         ValueError, match=r"cannot work on images \(1, 1, 7, 7\) .*preprocessing.size"

@@ -206,7 +206,10 @@ def test_few_cases_of_groups_are_nested_with_validation_too(task):
     cases = tuple(replace(task.cases[0], id=f"c{k}", group=f"g{k // 3}") for k in range(24))
     grouped = replace(task, cases=cases, test=())
     for seed in range(20):
-        recipes = [tr.Recipe(n_cases=n, validation=0.2, seed=seed) for n in (*range(3, 25), 0)]
+        recipes = [
+            tr.Recipe(n_cases=n, validation=0.2, seed=seed, decision="tuned")
+            for n in (*range(3, 25), 0)
+        ]
         made = [few_shot(grouped, recipe) for recipe in recipes]
         assert [len(a) + len(b) for a, b in made] == [*range(3, 25), 24]
         for part in zip(*made, strict=True):  # training, validation
@@ -236,10 +239,12 @@ def test_validation_keeps_groups_together(task):
     cases = tuple(replace(c, group=f"g{k // 2}") for k, c in enumerate(task.cases))
     grouped = replace(task, cases=cases, test=())
     for seed in range(6):
-        training, validation = few_shot(grouped, tr.Recipe(validation=0.25, seed=seed))
+        training, validation = few_shot(
+            grouped, tr.Recipe(validation=0.25, seed=seed, decision="tuned")
+        )
         assert len(validation) == 2 and len(training) == 6
         assert not {c.group for c in training} & {c.group for c in validation}
-    plain = few_shot(task, tr.Recipe(validation=0.2))
+    plain = few_shot(task, tr.Recipe(validation=0.2, decision="tuned"))
     assert len(plain[1]) == 1 and not {c.id for c in plain[0]} & {c.id for c in plain[1]}
 
 
@@ -255,7 +260,7 @@ def test_validation_keeps_groups_together(task):
 def test_asking_for_more_than_there_is_is_refused(task, options, words):
     assert len(task.split("train")) == 6
     with pytest.raises(ValueError, match=words):
-        few_shot(task, tr.Recipe(**options))
+        few_shot(task, tr.Recipe(decision="tuned", **options))
 
 
 def test_a_selection_without_slices_is_refused(task):

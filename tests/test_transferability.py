@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -646,3 +647,20 @@ def test_probabilities_of_16_bits_are_summed_in_more(dtype):
     expected = log_expected_prediction(theta.float(), labels, joint)
     assert_close(made, expected, rtol=0, atol=0, equal_nan=True)
     assert leep(theta, labels, 2) == leep(theta.float(), labels, 2)
+
+
+def test_arrays_of_files_and_what_stands_in_ignored_pixels_change_no_score():
+    case = make_case(0)
+    theta, labels = case.probabilities.numpy(), case.labels.numpy()
+    for score in (leep, nce):
+        plain = score(theta, labels, 2)
+        assert score(theta.astype(">f8"), labels.astype(">i2"), 2) == plain
+        turned = score(theta[..., ::-1], labels[..., ::-1], 2)
+        assert turned == pytest.approx(plain, rel=1e-12)
+        outside = np.where((labels < 0)[:, None], np.nan, theta)
+        assert (labels < 0).any() and score(outside, labels, 2) == plain
+        inside = np.where((labels == 0)[:, None], np.nan, theta)
+        with pytest.raises(ValueError, match="must not be negative and sum to 1"):
+            score(inside, labels, 2)
+    with pytest.raises(ValueError, match="must have a pixel that counts"):
+        leep(np.zeros((0, 2, 5)), np.zeros((0, 5), dtype=int), 2)

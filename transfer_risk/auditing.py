@@ -15,7 +15,13 @@ from transfer_risk.scoretables import Table, reached_dice, score_columns, score_
 from transfer_risk.textrows import listed
 
 MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
-NAIVE = ("same_modality", "same_class", "own_dice", "random")  # shown below the scores
+NAIVE = (
+    "same_modality",
+    "same_class",
+    "same_institution",
+    "own_dice",
+    "random",
+)  # shown below the scores
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +81,8 @@ def audit(scores: Table, results: Table, *, names: Sequence[str] = ()) -> Audit:
 
     Args:
         scores: Rows (or a data frame) with `task`, `source` and score columns, higher = better. Naive choices are score
-            columns too: `same_modality`, `same_class` (0 or 1), `own_dice` (the source's Dice on its own task).
+            columns too: `same_modality`, `same_class`, `same_institution` (0 or 1), `own_dice` (the source's Dice on its
+            own task).
         results: Rows (or a data frame) with `task`, `source` and `dice` in [0, 1]; `seed`, `case` and `class`, where there,
             are averaged over: what one source of a task lacks of them is dropped for all.
         names: Score columns; all that are numbers where not given.

@@ -20,6 +20,7 @@ from transfer_risk.verdicts import (
     change_sentence,
     empty_sentences,
     power_sentence,
+    seen_sentence,
     transfer_sentence,
 )
 
@@ -141,6 +142,7 @@ class Comparison:
             before = self.values[run.name, "before", "dice"]
             sentences.append(change_sentence(run.name, after - before))
             sentences += empty_sentences(run.name, after, "the source", before, self.cases)
+            sentences += seen_sentence(run.name, run.seen, self.cases)
             for other in scratch:
                 difference = after - self.values[other.name, "after", "dice"]
                 budgets = [r.config.get("iterations") for r in (run, other)]

@@ -80,13 +80,25 @@ def segmented(
     The classes are numbered as the task's where both have the same ones, else as the source's.
     """
     channel_order(source, task.channels)
-    order = class_order(source.classes, task.classes)
     for case in cases:
         if progress:
             progress(f"{source.name}: {case.id}")
         volume = in_order(source, read(case, task, every_slice=True), task.channels)
-        predicted = decide(source, predict_case(source, case, volume))
-        yield case, volume, predicted if order is None else np.argsort(order)[predicted]
+        yield case, volume, predicted_classes(source, task, case, volume)
+
+
+def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) -> NDArray[Any]:
+    """The source's classes (X, Y, Z) by its stored decision, numbered as the task's where both have the same ones.
+
+    Args:
+        source: The model.
+        task: Of the case.
+        case: What is predicted.
+        volume: Its images, in the order of the source's channels.
+    """
+    predicted = decide(source, predict_case(source, case, volume))
+    order = class_order(source.classes, task.classes)
+    return predicted if order is None else np.argsort(order)[predicted]
 
 
 def mean_dice(rows: Sequence[Measure]) -> Estimate:

@@ -83,7 +83,8 @@ def finetune(
         stages = {"before": source, "after": student}
     _measure(folder, stages, task, options, tell)
     clock.append(time.time())
-    folder.write_manifest(_record(start, task, command, clock))
+    seen = source.seen(task, [c.id for c in task.split("test")]) if "before" in stages else []
+    folder.write_manifest(_record(start, task, command, clock) | {"seen": seen})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from transfer_risk.channels import in_order
+from transfer_risk.evaluation import predicted_classes
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.passes import Progress
-from transfer_risk.prediction import decide, predict_case
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.runstats import common_span, stages
@@ -127,7 +127,7 @@ def _predicted(source: Source, task: Task, case: Case) -> tuple[Volume, NDArray[
     """The case as it is, and the classes that the source decides for."""
     volume = read(case, task, every_slice=True)
     seen = in_order(source, volume, task.channels)
-    return volume, decide(source, predict_case(source, case, seen))
+    return volume, predicted_classes(source, task, case, seen)
 
 
 def _total(maps: Sequence[RiskMap]) -> float:

@@ -25,7 +25,7 @@ def load(path: str) -> tuple[Array, Array]:
     Analyze headers hold no orientation to be trusted: of their affine, only the voxel sizes are taken.
 
     Raises:
-        ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry.
+        ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry in mm.
     """
     name, channel = file_and_channel(path)
     try:
@@ -35,6 +35,7 @@ def load(path: str) -> tuple[Array, Array]:
         beyond = bool(channel) and (len(shape) != 4 or int(channel) >= shape[3])
         data = np.asarray(proxy[..., int(channel)] if channel and not beyond else proxy)
         affine = np.asarray(_affine(file), dtype=np.float64)
+        unit = _unit(file)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
@@ -59,7 +60,19 @@ def load(path: str) -> tuple[Array, Array]:
         raise ValueError(
             f"{path}: has an affine without three directions ({affine[:3].tolist()}); write its geometry again"
         )
+    if unit != "mm":
+        raise ValueError(
+            f"{path}: must have its geometry in mm; its header says {unit}; write it in mm, or correct the header's unit"
+        )
     return data, affine
+
+
+def _unit(file: Any) -> str:
+    """Spatial unit of a header; mm where it says none."""
+    if not isinstance(file.header, nib.Nifti1Header):
+        return "mm"
+    unit = str(file.header.get_xyzt_units()[0])
+    return "mm" if unit == "unknown" else unit
 
 
 def file_and_channel(path: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -42,7 +43,7 @@ class Predictions:
     every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, int] = field(default_factory=dict)  # where in the file
-    _file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _file: IO[bytes] = field(default_factory=partial(tempfile.TemporaryFile, buffering=0))
 
     def __post_init__(self) -> None:
         """Close the file when the predictions are no longer needed."""
@@ -68,13 +69,18 @@ class Predictions:
             del theta, labels
 
     def _keep(self, case: str, theta: Tensor, labels: Tensor) -> None:
-        """Write a case to the file if the budget holds it."""
+        """Write a case to the file if the budget and the disk hold it; else it is predicted again."""
         size = theta.nbytes + labels.nbytes
         if size > self.budget:
             return
         place = self._file.seek(0, io.SEEK_END)
-        for tensor in (theta, labels):
-            np.save(self._file, tensor.numpy())
+        try:
+            for tensor in (theta, labels):
+                np.save(self._file, tensor.numpy())
+        except OSError:  # the folder of temporary files is full
+            self._file.truncate(place)
+            self.budget = 0
+            return
         self._kept[case] = place
         self.budget -= size
 

@@ -50,7 +50,7 @@ def pretrain(
         progress: Called with iteration and loss.
 
     Raises:
-        ValueError: if a number is out of range, or no training slice has foreground.
+        ValueError: if a number is out of range, there is no case, or no training slice has foreground.
         FloatingPointError: if the loss is no longer finite.
     """
     recipe = Recipe(
@@ -64,6 +64,10 @@ def pretrain(
         seed=seed,
     )
     used = task.split("train") if cases is None else tuple(cases)
+    if not used:
+        raise ValueError(
+            f"task {task.name}: has no case to train on; look at [split], or give cases"
+        )
     torch.manual_seed(seed)
     network = UNet(len(task.channels), len(task.classes), width=width, depth=depth)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -133,6 +133,11 @@ class Recipe:
                 raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be a share in [0, 1); got {self.validation}")
+        if self.validation and self.decision != "tuned":
+            raise ValueError(
+                f"validation keeps training cases for tuning the decision, which is {self.decision}; give decision tuned, "
+                "or validation 0"
+            )
         if not self.base >= 1 or not 0 <= self.clip < 100 or not 0 <= self.min_foreground <= 1:
             raise ValueError(
                 "base must be at least 1, clip a percentile in [0, 100) and min_foreground a share in [0, 1]; "

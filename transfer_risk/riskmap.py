@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transfer_risk.transferability import Joint, given, log_expected_prediction
+from transfer_risk.transferability import Joint, as_tensor, given, log_expected_prediction
 
 Extent = Literal["image", "case", "set"]
 
@@ -181,7 +181,7 @@ def risk_map(
     """
     if extent not in ("image", "case", "set"):
         raise ValueError(f"extent must be image, case or set; got {extent!r}")
-    target = torch.as_tensor(labels)
+    target = as_tensor(labels)
     target = target if target.is_floating_point() else target.long()
     classes = num_classes or max(int(target.max()) + 1 if target.numel() else 0, 2)
     theta, target = given(probabilities, target, classes)

@@ -91,6 +91,12 @@ class Run:
         ids = self.manifest["cases"]["test"]
         return tuple(c for c in self.task.cases if c.id in ids)
 
+    @property
+    def seen(self) -> list[str]:
+        """Ids of the test cases that the source was trained on, as far as is known."""
+        found: list[str] = self.manifest.get("seen", [])
+        return found
+
     def transferability(self, stage: Stage, case: Case) -> NDArray[np.float32]:
         """T (X, Y, Z) in nats, NaN where ignored, on the joint of the other test cases."""
         return np.asarray(self._load(stage, case, "transferability"), dtype=np.float32)

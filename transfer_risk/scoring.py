@@ -168,10 +168,9 @@ def _warnings(
     source: Source, task: Task, cases: tuple[str, ...], absent: Sequence[str]
 ) -> Iterator[str]:
     """What a reader of the scores should know."""
-    if seen := source.seen(task, cases):
-        yield f"source {source.name} was trained on {len(seen)} of the {len(cases)} scored cases"
-    if note := channel_note(source, task.channels):
-        yield note
+    for note in (source.seen_note(task, cases, "scored"), channel_note(source, task.channels)):
+        if note:
+            yield note
     for name in absent:
         yield f"class {name} has no voxel that counts in the scored cases: nothing is said of it"
     if len(cases) == 1:

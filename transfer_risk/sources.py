@@ -112,6 +112,12 @@ class Source:
             return []
         return sorted(set(ids) & set(self.trained.get("cases", ())))
 
+    def seen_note(self, task: Task, ids: Sequence[str], what: str) -> str:
+        """A sentence on those of a task's cases that the source was trained on; empty where there is none."""
+        seen = self.seen(task, ids)
+        words = f"source {self.name} was trained on {len(seen)} of the {len(ids)} {what} cases"
+        return words if seen else ""
+
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
 
@@ -150,8 +156,10 @@ class Source:
             )
         try:
             outputs = self.network(images)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a network raises for a size that it cannot take
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
             raise ValueError(
                 f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); set "
                 "preprocessing.size to a size that it can take"

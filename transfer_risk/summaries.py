@@ -45,15 +45,20 @@ def run_text(path: str | Path) -> str:
     for stage, rows in run.measures.items():
         dice = mean_dice(rows)
         if dice.cases:
-            low, high = dice.interval()
-            over = f"[{low:.3f}, {high:.3f}]" if dice.cases > 1 else "(one case: no interval)"
-            lines.append(f"Dice {stage:<6} {dice.value:.3f} {over}")
+            lines.append(f"Dice {stage:<6} {with_interval(dice)}")
     decision = read_toml(run.path / "model" / "source.toml")["decision"]
     offsets = ", ".join(f"{v:+.2f}" for v in decision["offsets"])
     lines.append(f"decision {decision['kind']}" + (f" ({offsets})" if offsets else ""))
     return "\n".join(
         [*lines, f"next: transfer-risk compare {path}; transfer-risk plot {path} --out figure.png"]
     )
+
+
+def with_interval(estimate: Estimate) -> str:
+    """A mean over cases with its 95 % interval, where there is one."""
+    low, high = estimate.interval()
+    over = f"[{low:.3f}, {high:.3f}]" if estimate.cases > 1 else "(one case: no interval)"
+    return f"{estimate.value:.3f} {over}"
 
 
 def _document(comparison: Comparison) -> dict[str, Any]:

@@ -6,6 +6,7 @@ arXiv 2002.12462). Products are formed in the dtype of the probabilities over sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def log_expected_prediction(
         )
     dtype = _precise(probabilities)
     table = (joint.smoothed if smoothed else joint.conditional).to(dtype)
-    result = probabilities.new_empty((len(labels), labels[0].numel()), dtype=dtype)
+    result = probabilities.new_empty((len(labels), math.prod(labels.shape[1:])), dtype=dtype)
     for theta, hot, (image, pixels) in _runs(probabilities, labels, num_classes):
         run = result[image, pixels]
         torch.sum((table @ theta).mul_(hot), 0, out=run)
@@ -187,25 +188,35 @@ def _counted(labels: Tensor) -> int:
 def given(
     probabilities: Tensor | np.ndarray, labels: Tensor | np.ndarray, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities and labels from outside as tensors, checked.
+    """Probabilities and labels from outside as tensors, checked; what stands in ignored pixels, such as NaN, is 0.
 
     Raises:
         TypeError: see `check_batch`.
         ValueError: see `check_batch`; and if the probabilities of a pixel that counts do not sum to 1.
     """
-    theta, target = torch.as_tensor(probabilities), torch.as_tensor(labels)
+    theta, target = as_tensor(probabilities), as_tensor(labels)
     check_batch(theta, target, num_classes)
     valid = _signed(target) >= 0
     if not bool(valid.any()):
         return theta, target
-    low, high = (float(v) for v in theta.sum(1, dtype=_precise(theta))[valid].aminmax())
+    sums = theta.sum(1, dtype=_precise(theta))
+    low, high = (float(v) for v in sums[valid].aminmax())
     least = float(theta.amin(1)[valid].amin())
-    if least < -SUM_TOLERANCE or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
+    if not (least >= -SUM_TOLERANCE and low >= 1 - SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE):
         raise ValueError(
             f"probabilities must not be negative and sum to 1 over axis 1; the least is {least:g}, the sums are {low:g} to "
             f"{high:g}. Give the source's softmax, not its logits"
         )
+    if not bool(sums[~valid].isfinite().all()):
+        theta = theta.masked_fill(~valid[:, None], 0)
     return theta, target
+
+
+def as_tensor(values: Tensor | np.ndarray) -> Tensor:
+    """A tensor of an array, whichever its byte order and strides (those of files and of flipped views), or as it is."""
+    if isinstance(values, np.ndarray):
+        values = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    return torch.as_tensor(values)
 
 
 def hard_counts(probabilities: Tensor, labels: Tensor, num_classes: int) -> Tensor:

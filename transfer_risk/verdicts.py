@@ -68,6 +68,16 @@ def empty_sentences(
             yield f"{run}: {words} in {listed(names)}, without foreground; not counted above"
 
 
+def seen_sentence(run: str, seen: Sequence[str], cases: Sequence[str]) -> tuple[str, ...]:
+    """A sentence where the source of a run was trained on some of the cases; none where not."""
+    if not seen:
+        return ()
+    return (
+        f"{run}: its source was trained on {len(seen)} of these {_cases(len(cases))} ({listed(seen)}): what is measured "
+        "there is no measure for new cases",
+    )
+
+
 def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
     """A sentence where so few cases cannot reach p < .05 whatever they say; none where they can."""
     if not comparisons or smallest_p(cases, comparisons) < 0.05:

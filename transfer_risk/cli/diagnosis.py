@@ -191,7 +191,8 @@ def map_command(
             progress=progress,
         )
     click.echo(f"{len(paths)} maps in {out}")
-    warnings = [channel_note(model, target.channels)]
+    mapped = [c.id for c in cases]
+    warnings = [channel_note(model, target.channels), model.seen_note(target, mapped, "mapped")]
     if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
         warnings.append(
             f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "

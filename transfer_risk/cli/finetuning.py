@@ -97,7 +97,13 @@ def finetune_command(
     _refuse_idle(given, recipe)
     model, target = reading.one(source), load_task(task)
     channel_order(model, target.channels)
-    notes([note for note in [channel_note(model, target.channels)] if note], "warning")
+    warnings = [channel_note(model, target.channels)]
+    if recipe.init == "source":
+        seen = model.seen_note(target, [c.id for c in target.split("test")], "test")
+        warnings.append(
+            f"{seen}: what is measured there is no measure for new cases" if seen else ""
+        )
+    notes([w for w in warnings if w], "warning")
     with bar(recipe.iterations) as progress:
         finetune(
             model,
@@ -122,12 +128,12 @@ def _refuse_idle(given: dict[str, Any], recipe: Recipe) -> None:
             )
     if recipe.init == "random" and "freeze" in given:
         raise click.UsageError("--freeze has no effect with --init random, which trains everything")
+    if recipe.init == "random" and given.get("head") == "keep":
+        raise click.UsageError("--head keep has no effect with --init random, which draws it again")
+    if recipe.divisor == "pixels" and "min_foreground" in given:
+        raise click.UsageError("--min-foreground has no effect with --divisor pixels")
     scaled = [n for n in ("extent", "clip", "min_range") if n in given]
     if recipe.exponential and scaled:
         raise click.UsageError(
             f"--{scaled[0].replace('_', '-')} has no effect with --exponential, whose weight is no risk on a scale"
-        )
-    if given.get("validation") and recipe.decision != "tuned":
-        raise click.UsageError(
-            "--validation keeps training cases for tuning the decision; give --decision tuned, too, or leave it out"
         )

@@ -56,6 +56,7 @@ def pretrain_command(task: str, out: str, **options: Any) -> None:
     from transfer_risk.evaluation import check_cases, evaluate, mean_dice
     from transfer_risk.layouts import load_task
     from transfer_risk.pretraining import pretrain
+    from transfer_risk.summaries import with_interval
 
     target = load_task(task)
     if Path(out, "source.toml").exists():
@@ -68,5 +69,5 @@ def pretrain_command(task: str, out: str, **options: Any) -> None:
         click.echo(f"{out}: not measured, as the task has no test case")
         return
     dice = mean_dice(evaluate(source, target, distances=False))
-    low, high = dice.interval()
-    click.echo(f"{out}: Dice {dice.value:.3f} [{low:.3f}, {high:.3f}] on {dice.cases} test cases")
+    cases = f"{dice.cases} test case{'' if dice.cases == 1 else 's'}"
+    click.echo(f"{out}: Dice {with_interval(dice)} on {cases}")

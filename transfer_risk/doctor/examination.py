@@ -146,7 +146,7 @@ def _channel(path: str, data: Array) -> Channel:
     inside = finite[finite != 0]
     return Channel(
         path,
-        float(np.median(np.abs(inside))) if inside.size else math.nan,
+        float(np.median(np.abs(inside.astype(np.float64)))) if inside.size else math.nan,
         float(finite.min()) if finite.size else math.nan,
         float(finite.max()) if finite.size else math.nan,
         _clipped(inside) if data.dtype.kind in "iu" else 0.0,
