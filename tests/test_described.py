@@ -64,3 +64,38 @@ def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=words):
         tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        ({}, (0, 1, 2)),
+        ({"gm": 4}, (0, 4, 2)),
+        ({"gm": 2, "wm": 1}, (0, 2, 1)),
+        ({"wm": 3}, (0, 1, 3)),
+    ],
+)
+def test_classes_without_a_label_are_written_as_their_place(labels, values):
+    assert make_source(("background", "gm", "wm"), labels=labels).values == values
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"gm": 2}, "gm, wm would all be written as 2"),
+        ({"gm": 5, "wm": 5}, "gm, wm would all be written as 5"),
+        ({"wm": 0}, "background, wm would all be written as 0"),
+    ],
+)
+def test_two_classes_are_never_written_as_one_value(tmp_path, labels, words):
+    classes = ("background", "gm", "wm")
+    with pytest.raises(
+        ValueError, match=f"labels must give each class a value of its own; {words}"
+    ):
+        make_source(classes, labels=labels)
+    path = tr.save_source(make_source(classes), tmp_path / "s") / "source.toml"
+    table = "".join(f"{name} = {value}\n" for name, value in labels.items())
+    head, _, rest = path.read_text().partition("[labels]\n")
+    path.write_text(f"{head}[labels]\n{table}{rest}")
+    with pytest.raises(ValueError, match=f"source.toml: labels must give .*{words}"):
+        tr.load_source(tmp_path / "s")

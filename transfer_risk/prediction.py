@@ -209,8 +209,7 @@ def predict(
     volume = [in_order(source, read_images(tuple(str(p) for p in images)), given)]
     affine = volume[0].affine
     probabilities = predict_volume(source, volume.pop())
-    values = [0] + [source.labels.get(name, k) for k, name in enumerate(source.classes) if k]
-    raw = np.asarray(values, dtype=np.int16)[decide(source, probabilities)]
+    raw = np.asarray(source.values, dtype=np.int16)[decide(source, probabilities)]
     return raw, probabilities, affine
 
 

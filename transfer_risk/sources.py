@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Source:
         network: Maps images (B, C, *S) to logits or probabilities (B, Z, *S).
         classes: Source class names, background first.
         channels: Channel names that the network wants, in order.
-        labels: Raw value that each foreground class is written as; empty: 1, 2, ... in order.
+        labels: Raw value that a class is written as; one that it does not name: its place among the classes.
         activation: What turns outputs into probabilities: `softmax`, `sigmoid` (one channel, or overwriting ones),
             `regions` (nested, outermost first) or `none`.
         spatial_dims: 2 or 3.
@@ -75,14 +76,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the words, and that labels and offsets are those of the classes."""
-        for name, value in self.labels.items():
-            if name not in self.classes:
-                raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if not whole or not -(2**15) <= value < 2**15:
-                raise ValueError(
-                    f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
-                )
+        self._check_labels()
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")
         if not isinstance(self.trained.get("cases", []), (list, tuple)):
@@ -95,6 +89,11 @@ class Source:
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("spatial_dims", self.spatial_dims, (2, 3))
         one_of("missing_channels", self.missing_channels, MISSING)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Raw value that each class is written as: that of `labels`, else its place among the classes."""
+        return tuple(self.labels.get(name, k) for k, name in enumerate(self.classes))
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
@@ -161,6 +160,24 @@ class Source:
                 outputs, images.shape[2:], num_channels(self.activation, len(self.classes))
             )
         return found.float()
+
+    def _check_labels(self) -> None:
+        """Raise ValueError unless each class is written as a whole number of its own."""
+        for name, value in self.labels.items():
+            if name not in self.classes:
+                raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or not -(2**15) <= value < 2**15:
+                raise ValueError(
+                    f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
+                )
+        for value, count in Counter(self.values).items():
+            if count > 1:
+                same = [n for n, v in zip(self.classes, self.values, strict=True) if v == value]
+                raise ValueError(
+                    f"labels must give each class a value of its own; {', '.join(same)} would all be written as {value} (a "
+                    "class that labels does not name is written as its place, background as 0); name all of them in labels"
+                )
 
     @contextmanager
     def _named(self) -> Iterator[None]:
