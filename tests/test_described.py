@@ -73,6 +73,7 @@ def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):
         ({"gm": 4}, (0, 4, 2)),
         ({"gm": 2, "wm": 1}, (0, 2, 1)),
         ({"wm": 3}, (0, 1, 3)),
+        ({"background": 7, "gm": 0}, (7, 0, 2)),
     ],
 )
 def test_classes_without_a_label_are_written_as_their_place(labels, values):

@@ -79,6 +79,13 @@ def test_channels_are_taken_by_number_not_by_place(tmp_path):
     assert content(paths[0]) == {1}
 
 
+def test_background_is_written_as_labels_say(tmp_path):
+    dark, bright = save(tmp_path / "x.nii.gz", 0), save(tmp_path / "y.nii.gz", 2)
+    model = source("T1", labels={"background": 7, "bright": 0})
+    paths, failed = write_predictions(model, [dark, bright], tmp_path / "out")
+    assert not failed and [content(p) for p in paths] == [{7}, {0}]
+
+
 def test_a_missing_first_channel_is_named_and_the_others_are_done(tmp_path):
     alone = save(tmp_path / "a_0001.nii.gz", 2)
     whole = [save(tmp_path / f"b_000{k}.nii.gz", 2 - k) for k in (0, 1)]

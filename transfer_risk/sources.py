@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +172,8 @@ class Source:
                 raise ValueError(
                     f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
                 )
-        for value, count in Counter(self.values).items():
-            if count > 1:
+        for value, number in Counter(self.values).items():
+            if number > 1:
                 same = [n for n, v in zip(self.classes, self.values, strict=True) if v == value]
                 raise ValueError(
                     f"labels must give each class a value of its own; {', '.join(same)} would all be written as {value} (a "
@@ -188,6 +189,21 @@ class Source:
             raise ValueError(
                 f"source {self.name} ({len(self.classes)} classes, activation {self.activation}): its network {error}"
             ) from None
+
+
+def written_labels(task: Task) -> dict[str, int]:
+    """Raw value of each class, as a source that is made from a task writes it: the first that the task has for it.
+
+    Background is 0 unless 0 is a class or ignored; then the first other value that is background, or the first that is no
+    class where the task has none.
+
+    >>> written_labels(Task("t", ("background", "a"), ("T1",), (), labels={"a": (0,)}, background=(1,)))
+    {'background': 1, 'a': 0}
+    """
+    classes = {v for values in task.labels.values() for v in values}
+    free = [v for v in (0, *task.background) if v not in task.ignore]
+    background = next(v for v in chain(free, count()) if v not in classes)
+    return {task.classes[0]: background} | {c: values[0] for c, values in task.labels.items()}
 
 
 @contextmanager
