@@ -1,8 +1,10 @@
 """What a source.toml or a task file may say, value by value."""
 
 import math
+import tomllib
 
 import pytest
+import tomli_w
 from blobs import make_source
 
 import transfer_risk as tr
@@ -100,3 +102,41 @@ def test_two_classes_are_never_written_as_one_value(tmp_path, labels, words):
     path.write_text(f"{head}[labels]\n{table}{rest}")
     with pytest.raises(ValueError, match=f"source.toml: labels must give .*{words}"):
         tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"kind": "tuned", "offset": [0.0, 3.0]},
+            "decision does not know offset; it may have kind",
+        ),
+        ({"offsets": [0.0, 9.0]}, r"none where it is argmax; got \[0.0, 9.0\] for 'argmax'"),
+        ({"kind": "argmax", "offsets": [0.0, 9.0]}, "none where it is argmax"),
+        ({"kind": "tuned"}, r"must be one for each class where .* tuned .*; got \[\] for 'tuned'"),
+        ({"kind": "adjusted", "offsets": []}, r"got \[\] for 'adjusted'"),
+        ({"kind": "tuned", "offsets": [0.0, math.nan]}, "decision.offsets must be numbers"),
+        ({"kind": "tuned", "offsets": [0.0, math.inf]}, "decision.offsets must be numbers"),
+        ({"kind": "tuned", "offsets": ["0", "3"]}, r"must be numbers; got \('0', '3'\)"),
+        ({"kind": "tuned", "offsets": 3.0}, "decision.offsets must be numbers; got 3.0"),
+        (
+            {"kind": "tuned", "offsets": [0.0]},
+            "decision.offsets must be one for each of the classes",
+        ),
+        ({"kind": "best"}, "decision.kind must be one of argmax, tuned, adjusted; got 'best'"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_named(tmp_path, table, words):
+    path = tr.save_source(make_source(), tmp_path / "s") / "source.toml"
+    path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | {"decision": table}))
+    with pytest.raises(ValueError, match=f"source.toml: .*{words}"):
+        tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [tr.Decision(), tr.Decision("tuned", (0, 1.5)), tr.Decision("adjusted", (0.0, -1.0))],
+)
+def test_a_decision_is_read_as_it_was_written(tmp_path, decision):
+    path = tr.save_source(make_source(decision=decision), tmp_path / "s")
+    assert tr.load_source(path).decision == decision

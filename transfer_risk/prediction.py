@@ -152,10 +152,9 @@ def decide(source: Source, probabilities: Array) -> Array:
     Without offsets, regions that overwrite each other (`sigmoid`) are decided as nnU-Net does: the last above one half.
     """
     offsets = source.decision.offsets
-    given = source.decision.kind != "argmax" and offsets
-    if source.activation == "sigmoid" and not given:
+    if source.activation == "sigmoid" and not offsets:
         return _last_region(probabilities)
-    factors = np.exp(np.asarray(offsets if given else [0.0] * len(probabilities), dtype=np.float32))
+    factors = np.exp(np.asarray(offsets or [0.0] * len(probabilities), dtype=np.float32))
     best = probabilities[0] * factors[0]
     winner = np.zeros(best.shape, dtype=np.int16)
     for k in range(1, len(probabilities)):  # numpy's argmax over the first axis copies everything
