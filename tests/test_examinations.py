@@ -169,6 +169,50 @@ def test_4d_files_and_their_channels_are_one_examination(tmp_path):
         write_predictions(source("T1"), [f"{path}#1"], tmp_path)
 
 
+def save_4d(path, *values):
+    data = np.stack([np.full((4, 4, 2), k, np.float32) for k in values], -1)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), path)
+    return path
+
+
+def test_a_4d_file_has_the_channels_that_a_model_with_stand_ins_wants(tmp_path):
+    trained = {"channels_read": ["T1", "T2"]}
+    channels = ("FLAIR", "T1", "T1ce", "T2")
+    model = source(*channels, missing_channels="zero", trained=trained)
+    two = save_4d(tmp_path / "two.nii.gz", 1, 3)
+    parts = [f"{two}#0", f"{two}#1"]
+    for images in ([two], parts):
+        paths, failed = write_predictions(model, images, tmp_path / "out")
+        assert not failed and [p.name for p in paths] == ["two.nii.gz"]
+        assert content(paths[0]) == {1}  # T2 is brighter than FLAIR, which is 0
+    four = save_4d(tmp_path / "four.nii.gz", 1, 1, 1, 3)
+    _, (words,) = write_predictions(model, [four], tmp_path / "out")
+    assert "wants one file for each of the channels ['T1', 'T2']; got 4 (" in words
+
+
+@pytest.mark.parametrize(
+    ("channels", "number", "trained"),
+    [
+        (("T1",), 2, ()),
+        (("T1", "T2"), 3, ()),
+        (("T1", "T2", "T3"), 2, ()),
+        (("T1", "T2"), 3, ("T2",)),
+    ],
+)
+def test_a_4d_file_with_other_channels_is_named_with_what_is_wanted(
+    tmp_path, channels, number, trained
+):
+    path = save_4d(tmp_path / "m.nii.gz", *range(number))
+    fine = [save(tmp_path / f"x_000{k}.nii.gz", 2) for k in range(len(trained or channels))]
+    model = source(*channels, missing_channels="zero", trained={"channels_read": list(trained)})
+    paths, (words,) = write_predictions(model, [path, *fine], tmp_path / "out")
+    assert [p.name for p in paths] == ["x.nii.gz"]
+    wanted = list(trained or channels)
+    assert words.startswith(
+        f"{path}: has {number} channels; source b wants {len(wanted)}, {wanted};"
+    )
+
+
 @pytest.mark.parametrize("part", ["flat.nii.gz#1", "m.nii.gz#2"])
 def test_a_channel_that_is_not_there_is_named(tmp_path, part):
     save(tmp_path / "flat.nii.gz", 1)
