@@ -49,6 +49,10 @@ def content(path):
         (["c_0001.nii.gz"], 2, {"c": [1]}),
         (["c.nii.gz", "c_0002.nii.gz"], 2, {"c": [0], "c_0002": [0]}),
         (["a/c_0000.nii.gz", "a/c_0000.nii.gz"], 2, {"c": [0]}),
+        (["c_0000.mgz", "c_0001.MGZ"], 2, {"c": [0, 1]}),
+        (["c_0000.img", "c_0001.hdr"], 2, {"c": [0, 1]}),
+        (["c_0000.NII.GZ", "c_0001.Nii"], 2, {"c": [0, 1]}),
+        (["c.gz", "d.nii.txt"], 2, {"c.gz": [0], "d.nii.txt": [0]}),
     ],
 )
 def test_only_the_numbers_of_the_sources_channels_join_files(files, channels, expected):
@@ -167,6 +171,25 @@ def test_4d_files_and_their_channels_are_one_examination(tmp_path):
     assert one.name == "m.nii.gz"
     with pytest.raises(ValueError, match="is one of the images"):
         write_predictions(source("T1"), [f"{path}#1"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        (nib.MGHImage, ".mgz"),
+        (nib.Nifti1Image, ".NII.GZ"),
+        (nib.Nifti1Pair, ".img"),
+        (nib.AnalyzeImage, ".hdr"),
+    ],
+)
+def test_files_of_all_kinds_are_channels_of_one_examination(tmp_path, kind, ending):
+    files = [tmp_path / f"c_000{k}{ending}" for k in (0, 1)]
+    for k, path in enumerate(files):
+        nib.save(kind(np.full((4, 4, 2), k + 1, np.float32), np.eye(4)), path)
+    everything = sorted(p for p in tmp_path.iterdir() if p.is_file())  # with both files of a pair
+    for images in (files, everything):
+        paths, failed = write_predictions(source("T1", "T2"), images, tmp_path / "out")
+        assert not failed and [p.name for p in paths] == ["c.nii.gz"] and content(paths[0]) == {1}
 
 
 def save_4d(path, *values):

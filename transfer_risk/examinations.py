@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.channels import channel_note, expected_channels
+from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import channel_count, file_and_channel, note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
@@ -73,7 +74,8 @@ def examinations(
     """Files by name of the examination and number of the channel.
 
     `<case>_0000` to `<case>_{channels - 1}` of one folder are one examination, and so are `file#0` and so on of a 4D file,
-    or a 4D file with as many, or with as many as are `wanted`; any other file is one of its own.
+    or a 4D file with as many, or with as many as are `wanted`; any other file is one of its own. Image and header of a pair
+    (.img, .hdr) are one file.
 
     Raises:
         ValueError: if examinations of two folders have one name, or two files are one channel.
@@ -131,7 +133,7 @@ def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
 def _place(path: Path, channels: int) -> tuple[str, int]:
     """Name of the examination and number of the channel."""
     file, part = file_and_channel(path.name)
-    name = file.removesuffix(".gz").removesuffix(".nii")
+    name, _ = stem_and_ending(file)
     if part:
         return name, int(part) if int(part) < channels else 0
     numbered = NUMBERED.fullmatch(name)
@@ -142,5 +144,12 @@ def _place(path: Path, channels: int) -> tuple[str, int]:
 
 def _channel_files(path: Path, whole: Collection[int]) -> list[Path]:
     """`file#k` for each channel of a 4D file with a number of channels that is a whole examination, else the file itself."""
+    path = _image_of(path)
     channels = channel_count(path) if max(whole) > 1 else 1
     return [Path(f"{path}#{k}") for k in range(channels)] if channels in whole - {1} else [path]
+
+
+def _image_of(path: Path) -> Path:
+    """The .img of a .hdr that has one, else the path."""
+    images = [path.with_suffix(e) for e in (".img", ".IMG") if path.suffix.lower() == ".hdr"]
+    return next((p for p in images if p.is_file()), path)
