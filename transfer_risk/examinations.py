@@ -146,7 +146,8 @@ def _channel_files(path: Path, whole: Collection[int]) -> list[Path]:
     """`file#k` for each channel of a 4D file with a number of channels that is a whole examination, else the file itself."""
     path = _image_of(path)
     channels = channel_count(path) if max(whole) > 1 else 1
-    return [Path(f"{path}#{k}") for k in range(channels)] if channels in whole - {1} else [path]
+    split = channels > 1 and channels in whole
+    return [Path(f"{path}#{k}") for k in range(channels)] if split else [path]
 
 
 def _image_of(path: Path) -> Path:
