@@ -16,6 +16,7 @@ from torch import nn
 import transfer_risk as tr
 from transfer_risk.cli import main
 from transfer_risk.encoders import encoder_parameters
+from transfer_risk.heads import adapted_source
 from transfer_risk.prediction import predict_images
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -194,6 +195,124 @@ def test_a_bundle_with_sigmoid_outputs_gets_a_background(bundle):
     source = tr.load_source(bundle)
     assert source.classes == ("background", "spleen") and source.activation == "sigmoid"
     assert source.predict(torch.rand(1, 1, 16, 16, 8)).shape[1] == 2
+
+
+NESTED = ("Tumor core", "Whole tumor", "Enhancing tumor")
+
+
+@pytest.fixture
+def nested(bundle):
+    """The bundle with three overlapping channels, the middle one outermost: whole tumour and core are everywhere."""
+    from monai.networks.nets import UNet
+
+    change(
+        bundle,
+        num_classes=3,
+        postprocessing={"transforms": [{"_target_": "Activationsd", "sigmoid": True}]},
+    )
+    path = bundle / "configs" / "metadata.json"
+    table = json.loads(path.read_text())
+    output = next(iter(table["network_data_format"]["outputs"].values()))
+    output["channel_def"] = {str(k): name for k, name in enumerate(NESTED)}
+    path.write_text(json.dumps(table))
+    torch.manual_seed(0)
+    network = UNet(3, 1, 3, (4, 8), (2,), norm="batch")
+    last = [m for m in network.modules() if isinstance(m, nn.ConvTranspose3d | nn.Conv3d)][-1]
+    with torch.no_grad():
+        last.weight.mul_(0.01)
+        last.bias.copy_(torch.tensor([5.0, 4.0, -5.0]))
+    torch.save(network.state_dict(), bundle / "models" / "model.pt")
+    return bundle
+
+
+IMAGES = torch.linspace(-1, 1, 16 * 16 * 8).reshape(1, 1, 16, 16, 8)
+
+
+def test_the_order_of_overlapping_channels_is_said_or_noted(nested):
+    source = tr.load_source(nested)
+    (note,) = (n for n in source.notes if "may overlap" in n)
+    assert "the channels Tumor core, Whole tumor, Enhancing tumor may overlap" in note
+    assert f"{nested / 'source.toml'}: [network] order = [" in note
+    assert source.classes == ("background", *NESTED)
+    assert (source.predict(IMAGES).argmax(1) == 2).all()  # the core is hidden by the whole
+    names = ["Whole tumor", "Tumor core", "Enhancing tumor"]
+    for order in (json.dumps(names), "[1, 0, 2]"):
+        (nested / "source.toml").write_text(f"format = 1\n[network]\norder = {order}\n")
+        told = tr.load_source(nested)
+        assert told.classes == ("background", *names)
+        assert not any("may overlap" in note for note in told.notes)
+        assert (told.predict(IMAGES).argmax(1) == 2).all()  # which is the core here
+        torch.testing.assert_close(told.outputs(IMAGES), source.outputs(IMAGES)[:, [1, 0, 2]])
+    (nested / "source.toml").write_text(
+        'format = 1\nactivation = "regions"\nclasses = ["background", "a", "b", "c"]\n'
+        "[network]\norder = [1, 0, 2]\n"
+    )
+    regions = tr.load_source(nested)
+    assert regions.classes == ("background", "a", "b", "c")
+    torch.testing.assert_close(regions.outputs(IMAGES), told.outputs(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'order = ["Whole tumor", "Tumor core"]',
+            r"order must list each of the network's 3 channels",
+        ),
+        (
+            "order = [1, 0, 0]",
+            r"once, by name \['Tumor core', .*\] or by number from 0; got \[1, 0, 0\]",
+        ),
+        ("order = 3", "got 3"),
+        ("orders = [1, 0, 2]", r"\[network\] of a bundle does not know orders; it may have order"),
+    ],
+)
+def test_an_order_that_is_none_is_refused(nested, text, words):
+    (nested / "source.toml").write_text(f"format = 1\n[network]\n{text}\n")
+    with pytest.raises(ValueError, match=f"source.toml: .*{words}"):
+        tr.load_source(nested)
+
+
+def test_channels_that_do_not_overlap_have_no_order(bundle):
+    (bundle / "source.toml").write_text("format = 1\n[network]\norder = [1, 0]\n")
+    with pytest.raises(ValueError, match=r'order where channels overlap, .*; it is "softmax"'):
+        tr.load_source(bundle)
+
+
+def test_an_order_is_kept_in_what_is_made_of_the_bundle(nested, tmp_path):
+    (nested / "source.toml").write_text("format = 1\n[network]\norder = [1, 0, 2]\n")
+    source = tr.load_source(nested)
+    again = tr.load_source(tr.save_source(source, tmp_path / "saved"))
+    torch.testing.assert_close(again.outputs(IMAGES), source.outputs(IMAGES))
+    assert again.classes == source.classes
+    for classes, activation in ((4, "sigmoid"), (3, "softmax"), (2, "softmax")):
+        made, kept = adapted_source(source, classes, head="auto", scratch=False, seed=0)
+        assert kept == (classes == 4) and made.activation == activation
+        again = tr.load_source(tr.save_source(made, tmp_path / str(classes)))
+        torch.testing.assert_close(again.outputs(IMAGES), made.outputs(IMAGES))
+        assert ("order" in again.architecture) == (classes != 2)
+
+
+@pytest.mark.parametrize("target", ["UNet", "monai.networks.nets:UNet"])
+def test_networks_that_are_named_take_an_order_too(tmp_path, target):
+    network = monai_unet()
+    save_model(network, str(tmp_path / "model.safetensors"))
+    arguments = "".join(f"{key} = {json.dumps(value)}\n" for key, value in NETWORK.items())
+    text = (
+        'format = 1\nchannels = ["T1"]\nclasses = ["background", "whole", "core"]\n'
+        f'activation = "sigmoid"\n[network]\ntarget = "{target}"\norder = [1, 0]\n'
+    )
+    (tmp_path / "source.toml").write_text(f"{text}[network.arguments]\n{arguments}")
+    images = torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        expected = network(images)[:, [1, 0]]
+    torch.testing.assert_close(tr.load_source(tmp_path).outputs(images), expected)
+    assert tr.load_source(tmp_path).architecture["order"] == [1, 0]
+    (tmp_path / "source.toml").write_text(
+        f"{text}[network.arguments]\n{arguments}".replace("[1, 0]", '["core", "whole"]')
+    )
+    with pytest.raises(ValueError, match="2 channels once, by number from 0; got"):
+        tr.load_source(tmp_path)
 
 
 def test_what_a_bundle_does_not_say_plainly_is_asked_for(bundle):

@@ -175,3 +175,30 @@ def test_regions_are_decided_by_the_last_above_one_half(seed):
         expected[p > 0.5] = k
     np.testing.assert_array_equal(made, expected)
     assert made[0, 0, 0] == 2
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_each_channel_is_padded_with_its_own_smallest_value(dims):
+    """Air is the smallest value of a z-scored channel, another one in each."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((2, 8, 9, 5), np.float32)
+    image[0, 3:6, 3:6] = rng.normal(100, 5, (3, 3, 5))
+    image[1, 1:7, 1:8] = rng.normal(100, 5, (6, 7, 5))
+    torch.manual_seed(0)
+    network = (nn.Conv2d if dims == 2 else nn.Conv3d)(2, 2, 3, padding=1).eval()
+    size = (12, 13, 7)[:dims]
+    given = tr.Preprocessing(normalise="zscore", size=size)
+    model = tr.Source(
+        "s", network, ("background", "a"), ("T1", "T2"), spatial_dims=dims, preprocessing=given
+    )
+    images = prepare(model, Volume(image, np.eye(4))).images
+    air = [float(images[:, c].min()) for c in (0, 1)]
+    assert abs(air[0] - air[1]) > 0.5
+    widths = (2, 2, 2, 2) if dims == 2 else (1, 1, 2, 2, 2, 2)
+    padded = [torch.nn.functional.pad(images[:, [c]], widths, value=air[c]) for c in (0, 1)]
+    with torch.no_grad():
+        inner = (slice(2, -2), slice(2, -2), slice(1, -1))[:dims]
+        expected = network(torch.cat(padded, 1))[(..., *inner)].softmax(1)
+    torch.testing.assert_close(predict_images(model, images), expected)
+    made = torch.from_numpy(predict_volume(model, Volume(image, np.eye(4))))
+    torch.testing.assert_close(made.movedim(-1, 0) if dims == 2 else made[None], expected)

@@ -1,8 +1,10 @@
 """What a source.toml or a task file may say, value by value."""
 
 import math
+import tomllib
 
 import pytest
+import tomli_w
 from blobs import make_source
 
 import transfer_risk as tr
@@ -64,3 +66,77 @@ def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=words):
         tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        ({}, (0, 1, 2)),
+        ({"gm": 4}, (0, 4, 2)),
+        ({"gm": 2, "wm": 1}, (0, 2, 1)),
+        ({"wm": 3}, (0, 1, 3)),
+        ({"background": 7, "gm": 0}, (7, 0, 2)),
+    ],
+)
+def test_classes_without_a_label_are_written_as_their_place(labels, values):
+    assert make_source(("background", "gm", "wm"), labels=labels).values == values
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"gm": 2}, "gm, wm would all be written as 2"),
+        ({"gm": 5, "wm": 5}, "gm, wm would all be written as 5"),
+        ({"wm": 0}, "background, wm would all be written as 0"),
+    ],
+)
+def test_two_classes_are_never_written_as_one_value(tmp_path, labels, words):
+    classes = ("background", "gm", "wm")
+    with pytest.raises(
+        ValueError, match=f"labels must give each class a value of its own; {words}"
+    ):
+        make_source(classes, labels=labels)
+    path = tr.save_source(make_source(classes), tmp_path / "s") / "source.toml"
+    table = "".join(f"{name} = {value}\n" for name, value in labels.items())
+    head, _, rest = path.read_text().partition("[labels]\n")
+    path.write_text(f"{head}[labels]\n{table}{rest}")
+    with pytest.raises(ValueError, match=f"source.toml: labels must give .*{words}"):
+        tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"kind": "tuned", "offset": [0.0, 3.0]},
+            "decision does not know offset; it may have kind",
+        ),
+        ({"offsets": [0.0, 9.0]}, r"none where it is argmax; got \[0.0, 9.0\] for 'argmax'"),
+        ({"kind": "argmax", "offsets": [0.0, 9.0]}, "none where it is argmax"),
+        ({"kind": "tuned"}, r"must be one for each class where .* tuned .*; got \[\] for 'tuned'"),
+        ({"kind": "adjusted", "offsets": []}, r"got \[\] for 'adjusted'"),
+        ({"kind": "tuned", "offsets": [0.0, math.nan]}, "decision.offsets must be numbers"),
+        ({"kind": "tuned", "offsets": [0.0, math.inf]}, "decision.offsets must be numbers"),
+        ({"kind": "tuned", "offsets": ["0", "3"]}, r"must be numbers; got \('0', '3'\)"),
+        ({"kind": "tuned", "offsets": 3.0}, "decision.offsets must be numbers; got 3.0"),
+        (
+            {"kind": "tuned", "offsets": [0.0]},
+            "decision.offsets must be one for each of the classes",
+        ),
+        ({"kind": "best"}, "decision.kind must be one of argmax, tuned, adjusted; got 'best'"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_named(tmp_path, table, words):
+    path = tr.save_source(make_source(), tmp_path / "s") / "source.toml"
+    path.write_text(tomli_w.dumps(tomllib.loads(path.read_text()) | {"decision": table}))
+    with pytest.raises(ValueError, match=f"source.toml: .*{words}"):
+        tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [tr.Decision(), tr.Decision("tuned", (0, 1.5)), tr.Decision("adjusted", (0.0, -1.0))],
+)
+def test_a_decision_is_read_as_it_was_written(tmp_path, decision):
+    path = tr.save_source(make_source(decision=decision), tmp_path / "s")
+    assert tr.load_source(path).decision == decision

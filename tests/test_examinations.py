@@ -49,6 +49,10 @@ def content(path):
         (["c_0001.nii.gz"], 2, {"c": [1]}),
         (["c.nii.gz", "c_0002.nii.gz"], 2, {"c": [0], "c_0002": [0]}),
         (["a/c_0000.nii.gz", "a/c_0000.nii.gz"], 2, {"c": [0]}),
+        (["c_0000.mgz", "c_0001.MGZ"], 2, {"c": [0, 1]}),
+        (["c_0000.img", "c_0001.hdr"], 2, {"c": [0, 1]}),
+        (["c_0000.NII.GZ", "c_0001.Nii"], 2, {"c": [0, 1]}),
+        (["c.gz", "d.nii.txt"], 2, {"c.gz": [0], "d.nii.txt": [0]}),
     ],
 )
 def test_only_the_numbers_of_the_sources_channels_join_files(files, channels, expected):
@@ -77,6 +81,13 @@ def test_channels_are_taken_by_number_not_by_place(tmp_path):
     paths, failed = write_predictions(source("T1", "T2"), [bright, dark], tmp_path / "out")
     assert [p.name for p in paths] == ["x.nii.gz"] and not failed
     assert content(paths[0]) == {1}
+
+
+def test_background_is_written_as_labels_say(tmp_path):
+    dark, bright = save(tmp_path / "x.nii.gz", 0), save(tmp_path / "y.nii.gz", 2)
+    model = source("T1", labels={"background": 7, "bright": 0})
+    paths, failed = write_predictions(model, [dark, bright], tmp_path / "out")
+    assert not failed and [content(p) for p in paths] == [{7}, {0}]
 
 
 def test_a_missing_first_channel_is_named_and_the_others_are_done(tmp_path):
@@ -160,6 +171,69 @@ def test_4d_files_and_their_channels_are_one_examination(tmp_path):
     assert one.name == "m.nii.gz"
     with pytest.raises(ValueError, match="is one of the images"):
         write_predictions(source("T1"), [f"{path}#1"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        (nib.MGHImage, ".mgz"),
+        (nib.Nifti1Image, ".NII.GZ"),
+        (nib.Nifti1Pair, ".img"),
+        (nib.AnalyzeImage, ".hdr"),
+    ],
+)
+def test_files_of_all_kinds_are_channels_of_one_examination(tmp_path, kind, ending):
+    files = [tmp_path / f"c_000{k}{ending}" for k in (0, 1)]
+    for k, path in enumerate(files):
+        nib.save(kind(np.full((4, 4, 2), k + 1, np.float32), np.eye(4)), path)
+    everything = sorted(p for p in tmp_path.iterdir() if p.is_file())  # with both files of a pair
+    for images in (files, everything):
+        paths, failed = write_predictions(source("T1", "T2"), images, tmp_path / "out")
+        assert not failed and [p.name for p in paths] == ["c.nii.gz"] and content(paths[0]) == {1}
+
+
+def save_4d(path, *values):
+    data = np.stack([np.full((4, 4, 2), k, np.float32) for k in values], -1)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), path)
+    return path
+
+
+def test_a_4d_file_has_the_channels_that_a_model_with_stand_ins_wants(tmp_path):
+    trained = {"channels_read": ["T1", "T2"]}
+    channels = ("FLAIR", "T1", "T1ce", "T2")
+    model = source(*channels, missing_channels="zero", trained=trained)
+    two = save_4d(tmp_path / "two.nii.gz", 1, 3)
+    parts = [f"{two}#0", f"{two}#1"]
+    for images in ([two], parts):
+        paths, failed = write_predictions(model, images, tmp_path / "out")
+        assert not failed and [p.name for p in paths] == ["two.nii.gz"]
+        assert content(paths[0]) == {1}  # T2 is brighter than FLAIR, which is 0
+    four = save_4d(tmp_path / "four.nii.gz", 1, 1, 1, 3)
+    _, (words,) = write_predictions(model, [four], tmp_path / "out")
+    assert "wants one file for each of the channels ['T1', 'T2']; got 4 (" in words
+
+
+@pytest.mark.parametrize(
+    ("channels", "number", "trained"),
+    [
+        (("T1",), 2, ()),
+        (("T1", "T2"), 3, ()),
+        (("T1", "T2", "T3"), 2, ()),
+        (("T1", "T2"), 3, ("T2",)),
+    ],
+)
+def test_a_4d_file_with_other_channels_is_named_with_what_is_wanted(
+    tmp_path, channels, number, trained
+):
+    path = save_4d(tmp_path / "m.nii.gz", *range(number))
+    fine = [save(tmp_path / f"x_000{k}.nii.gz", 2) for k in range(len(trained or channels))]
+    model = source(*channels, missing_channels="zero", trained={"channels_read": list(trained)})
+    paths, (words,) = write_predictions(model, [path, *fine], tmp_path / "out")
+    assert [p.name for p in paths] == ["x.nii.gz"]
+    wanted = list(trained or channels)
+    assert words.startswith(
+        f"{path}: has {number} channels; source b wants {len(wanted)}, {wanted};"
+    )
 
 
 @pytest.mark.parametrize("part", ["flat.nii.gz#1", "m.nii.gz#2"])

@@ -226,6 +226,38 @@ def test_options_of_another_type_are_refused(tmp_path, given):
         tr.load_source(folder)
 
 
+@pytest.mark.parametrize(
+    "given", ["spacing = [9.0, 9.0, 9.0]", 'orientation = "LPS"', 'normalise = "none"', "axis = 2"]
+)
+@pytest.mark.parametrize("place", ["model", "model/fold_0"])
+def test_preprocessing_that_the_plans_decide_is_refused(tmp_path, given, place):
+    shutil.copytree(SAGITTAL, tmp_path / "model")
+    folder, key = tmp_path / place, given.split()[0]
+    (folder / "source.toml").write_text(f"format = 1\n[preprocessing]\noverlap = 0.5\n{given}\n")
+    words = f"source.toml: [preprocessing] of an nnU-Net source may change size, overlap, tiling; .* Remove {key} = "
+    with pytest.raises(ValueError, match=words.replace("[", r"\[").replace("]", r"\]")):
+        tr.load_source(folder)
+
+
+def test_windows_of_a_folder_can_be_changed(tmp_path):
+    folder = shutil.copytree(SAGITTAL, tmp_path / "model")
+    table = '[preprocessing]\nsize = [16, 16, 16]\noverlap = 0.25\ntiling = "fixed"\n'
+    (folder / "source.toml").write_text(f"format = 1\n{table}")
+    given = tr.load_source(folder).preprocessing
+    assert given == tr.Preprocessing("none", size=(16, 16, 16), overlap=0.25, tiling="fixed")
+
+
+def test_preprocessing_of_a_saved_source_is_refused_where_it_was_changed(tmp_path):
+    source = tr.load_source(SAGITTAL / "fold_0")
+    path = tr.save_source(source, tmp_path / "saved") / "source.toml"
+    text = path.read_text()
+    path.write_text(text.replace("overlap = 0.5", "overlap = 0.25"))
+    assert tr.load_source(tmp_path / "saved").preprocessing.overlap == 0.25
+    path.write_text(text.replace("spacing = []", "spacing = [9.0, 9.0, 9.0]"))
+    with pytest.raises(ValueError, match=r"source.toml: .* Remove spacing = \[9.0, 9.0, 9.0\]"):
+        tr.load_source(tmp_path / "saved")
+
+
 def test_fold_all_is_used_where_it_is_alone(tmp_path):
     folder = shutil.copytree(SAGITTAL, tmp_path / "model")
     shutil.copytree(folder / "fold_0", folder / "fold_all")

@@ -55,6 +55,30 @@ def test_the_joint_is_that_of_the_native_grid_after_resampling(task):
         assert np.nanmin(values) >= bound - 1e-3 and np.nanmax(values) <= 1e-6
 
 
+def test_each_channel_is_padded_with_its_own_air(task):
+    """The second channel is the first without what is dark, so that its air lies elsewhere after a z-score."""
+
+    def two_channels(source, case, task):
+        volume = read(case, task)
+        return replace(volume, image=np.concatenate([volume.image, np.maximum(volume.image, 105)]))
+
+    preprocessing = tr.Preprocessing(normalise="zscore", size=(24, 20))
+    network = tr.UNet(2, 3, width=4, depth=2).eval()
+    source = replace(
+        make_source(preprocessing=preprocessing, classes=task.classes),
+        network=network,
+        channels=("T1", "T2"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "read_for", two_channels)
+        made = collect(source, task.cases[:2], task, mapped=False)
+    for images in made.images:
+        lowest = images.min((0, 2, 3))
+        assert lowest[0] < lowest[1] - 0.5
+        for c, low in enumerate(lowest):
+            assert (images[:, c, :2] == low).all() and (images[:, c, :, -2:] == low).all()
+
+
 def test_padding_never_counts(task):
     plain, wide = (
         make_source(preprocessing=tr.Preprocessing(size=size)) for size in ((), (24, 20))

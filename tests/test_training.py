@@ -4,6 +4,7 @@ import copy
 import warnings
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,8 @@ from transfer_risk.features import Features
 from transfer_risk.fitting import State, fit
 from transfer_risk.recipes import METHODS
 from transfer_risk.samples import Batch
-from transfer_risk.training import begin, finish
+from transfer_risk.sources import written_labels
+from transfer_risk.training import begin, finish, untrained
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,39 @@ def trained(source, task, **options):
     before, losses = weights(start.student.network), []
     fit(start.state, start.student, start.samples, recipe, progress=lambda _, v: losses.append(v))
     return before, weights(start.student.network), start, losses
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, 0),
+        ({"labels": {"a": (0,)}, "background": (1,)}, 1),
+        ({"labels": {"a": (0, 3)}, "background": (0, 1)}, 1),
+        ({"labels": {"a": (2,)}, "background": (1,), "ignore": (0,)}, 1),
+        ({"labels": {"a": (2,)}, "background": (0, 1), "ignore": (0,)}, 1),
+        ({"labels": {"a": (2,)}, "background": (1,)}, 0),
+        ({"labels": {"a": (1,)}, "background": (0,), "ignore": (0,)}, 0),
+        ({"labels": {"a": (0, 1)}}, 2),
+    ],
+)
+def test_background_is_written_as_a_value_that_means_background(task, given, expected):
+    task = replace(task, **given)
+    labels = {"background": expected, "a": task.labels["a"][0]}
+    assert written_labels(task) == labels
+    student, _ = untrained(make_source(), task, tr.Recipe())
+    assert student.labels == labels and set(student.values) == set(labels.values())
+
+
+def test_a_model_of_a_task_whose_class_is_zero_writes_the_values_of_the_task(task, tmp_path):
+    task = replace(task, labels={"a": (0,)}, background=(1,))
+    source = tr.pretrain(task, iterations=30, width=4, depth=2, batch=4, lr=1e-2)
+    case = task.split("test")[0]
+    raw, theta, _ = tr.predict(source, case.images)
+    np.testing.assert_array_equal(raw, 1 - theta.argmax(0))
+    truth = nib.load(case.label).get_fdata()
+    assert ((raw == truth).mean()) > 0.8
+    again = tr.load_source(tr.save_source(source, tmp_path / "s"))
+    assert again.labels == {"background": 1, "a": 0}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -39,7 +39,7 @@ def collect(
     Raises:
         ValueError: if a case cannot be read or predicted, or nothing is selected.
     """
-    air: list[float] = []
+    air: list[tuple[float, ...]] = []
     images: list[Array] = []
     labels: list[Array] = []
     thetas: list[Array] = []
@@ -90,7 +90,7 @@ def _equal_sizes(
     images: list[Array],
     labels: list[Array],
     maps: list[Array],
-    air: list[float],
+    air: list[tuple[float, ...]],
     source: Source,
     ids: tuple[str, ...],
     joint: Joint | None,
@@ -102,21 +102,21 @@ def _equal_sizes(
     )
     return Samples(
         tuple(_padded(images[k], size, air[k]) for k in full),
-        tuple(_padded(labels[k], size, -1) for k in full),
-        tuple(_padded(m, size, np.nan) for m in maps),
+        tuple(_padded(labels[k], size, (-1,)) for k in full),
+        tuple(_padded(m, size, (np.nan,)) for m in maps),
         tuple(ids[k] for k in full),
         tuple(size),
         joint,
     )
 
 
-def _padded(data: Array, size: Sequence[int], value: float) -> Array:
-    """Data (N, ..., *S) padded with `value` to at least the size."""
+def _padded(data: Array, size: Sequence[int], values: Sequence[float]) -> Array:
+    """Data (N, *S) or (N, C, *S) padded to at least the size with the value of each channel, or the one for all."""
     shape = data.shape[-len(size) :]
     if all(n >= s for n, s in zip(shape, size, strict=True)):
         return data
     flat = torch.from_numpy(np.array(data)).reshape(len(data), -1, *shape)
-    padded, _ = pad_to(flat.float(), size, value=value)
+    padded, _ = pad_to(flat.float(), size, values=values)
     result = padded.reshape(*data.shape[: -len(size)], *padded.shape[2:])
     return _stored(result.numpy().astype(data.dtype))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.channels import channel_note, expected_channels
+from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import channel_count, file_and_channel, note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
@@ -31,7 +32,8 @@ def write_predictions(
     Args:
         source: The model.
         images: One file per examination, or nnU-Net style `<case>_0000.nii.gz`, `<case>_0001.nii.gz` of one folder, which
-            count the channels that the source wants; or 4D files with these channels, or `file#k` of such.
+            count the channels that the source wants; or 4D files with these channels (its own, or those that it was
+            fine-tuned on where others are stood in for), or `file#k` of such.
         out: Folder for `<case>.nii.gz`.
         probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
         tell: Called with a sentence on channels that were stood in for, once for each kind.
@@ -41,12 +43,14 @@ def write_predictions(
             or another file that is no prediction would be written over.
     """
     paths, failed = [], []
-    found = examinations(images, len(source.channels))
+    wanted = len(expected_channels(source))
+    found = examinations(images, len(source.channels), wanted=wanted)
     told: set[str] = set()
     _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
     for name, files in found.items():
         own = _outputs(out, name, probabilities)
         try:
+            _check_whole(source, files.values())
             channels = _names(source, files)
             ordered = [files[k] for k in sorted(files)]
             raw, theta, affine = predict(source, ordered, channels=channels)
@@ -64,17 +68,21 @@ def write_predictions(
     return paths, failed
 
 
-def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[int, Path]]:
+def examinations(
+    images: Sequence[str | Path], channels: int, *, wanted: int | None = None
+) -> dict[str, dict[int, Path]]:
     """Files by name of the examination and number of the channel.
 
     `<case>_0000` to `<case>_{channels - 1}` of one folder are one examination, and so are `file#0` and so on of a 4D file,
-    or a 4D file with as many; any other file is one of its own.
+    or a 4D file with as many, or with as many as are `wanted`; any other file is one of its own. Image and header of a pair
+    (.img, .hdr) are one file.
 
     Raises:
         ValueError: if examinations of two folders have one name, or two files are one channel.
     """
     found: dict[str, dict[int, Path]] = {}
-    for path in sorted({p for image in images for p in _channel_files(Path(image), channels)}):
+    whole = {channels, wanted or channels}
+    for path in sorted({p for image in images for p in _channel_files(Path(image), whole)}):
         name, channel = _place(path, channels)
         files = found.setdefault(name, {})
         first = next(iter(files.values()), path)
@@ -84,6 +92,18 @@ def examinations(images: Sequence[str | Path], channels: int) -> dict[str, dict[
             )
         files[channel] = path
     return found
+
+
+def _check_whole(source: Source, files: Collection[Path]) -> None:
+    """Raise ValueError where a file has several channels: of a 4D file with as many as are wanted each one is named."""
+    expected = list(expected_channels(source))
+    for path in files:
+        count = channel_count(path)
+        if count > 1:
+            raise ValueError(
+                f"{path}: has {count} channels; source {source.name} wants {len(expected)}, {expected}; give a file with "
+                f"just these, or single channels of it, as {path.name}#0"
+            )
 
 
 def _names(source: Source, files: Collection[int]) -> list[str]:
@@ -113,7 +133,7 @@ def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
 def _place(path: Path, channels: int) -> tuple[str, int]:
     """Name of the examination and number of the channel."""
     file, part = file_and_channel(path.name)
-    name = file.removesuffix(".gz").removesuffix(".nii")
+    name, _ = stem_and_ending(file)
     if part:
         return name, int(part) if int(part) < channels else 0
     numbered = NUMBERED.fullmatch(name)
@@ -122,7 +142,15 @@ def _place(path: Path, channels: int) -> tuple[str, int]:
     return name, 0
 
 
-def _channel_files(path: Path, channels: int) -> list[Path]:
-    """`file#k` for each channel of a 4D file with as many, else the file itself."""
-    whole = channels > 1 and channel_count(path) == channels
-    return [Path(f"{path}#{k}") for k in range(channels)] if whole else [path]
+def _channel_files(path: Path, whole: Collection[int]) -> list[Path]:
+    """`file#k` for each channel of a 4D file with a number of channels that is a whole examination, else the file itself."""
+    path = _image_of(path)
+    channels = channel_count(path) if max(whole) > 1 else 1
+    split = channels > 1 and channels in whole
+    return [Path(f"{path}#{k}") for k in range(channels)] if split else [path]
+
+
+def _image_of(path: Path) -> Path:
+    """The .img of a .hdr that has one, else the path."""
+    images = [path.with_suffix(e) for e in (".img", ".IMG") if path.suffix.lower() == ".hdr"]
+    return next((p for p in images if p.is_file()), path)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and what image files are called."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+IMAGES = (".nii.gz", ".nii", ".mgz", ".img", ".hdr")
+"""Endings of image files."""
+
+
+def stem_and_ending(name: str) -> tuple[str, str]:
+    """Name of an image file without its ending, and the ending, which may be in upper case; empty where it is none.
+
+    >>> stem_and_ending("a.b.NII.GZ"), stem_and_ending("a.img"), stem_and_ending("a.txt")
+    (('a.b', '.NII.GZ'), ('a', '.img'), ('a.txt', ''))
+    """
+    ending = next((e for e in IMAGES if name.lower().endswith(e)), "")
+    place = len(name) - len(ending)
+    return name[:place], name[place:]
 
 
 @contextmanager

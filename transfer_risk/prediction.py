@@ -85,16 +85,18 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def air_of(source: Source, images: Tensor) -> float:
-    """What an examination is padded with: its smallest value where a z-score has moved 0, else 0."""
-    return float(images.min()) if source.preprocessing.normalise == "zscore" else 0.0
+def air_of(source: Source, images: Tensor) -> tuple[float, ...]:
+    """What pads each channel of an examination (B, C, *S): its smallest value where a z-score has moved 0, else 0."""
+    if source.preprocessing.normalise != "zscore":
+        return (0.0,) * images.shape[1]
+    return tuple(float(channel.min()) for channel in images.unbind(1))
 
 
-def predict_images(source: Source, images: Tensor, *, air: float | None = None) -> Tensor:
+def predict_images(source: Source, images: Tensor, *, air: Sequence[float] | None = None) -> Tensor:
     """Probabilities of preprocessed images (B, C, *S): padded to the source's size, or in windows where larger.
 
     Raw outputs of overlapping windows are blended with Gaussian weights before they become probabilities, as MONAI and
-    nnU-Net do; windows of 3D sources run one at a time. Padding is `air`, by default that of these images.
+    nnU-Net do; windows of 3D sources run one at a time. Padding is `air` of each channel, by default that of these images.
     """
     size, shape = source.preprocessing.size, tuple(images.shape[2:])
     if not size:
@@ -103,8 +105,7 @@ def predict_images(source: Source, images: Tensor, *, air: float | None = None) 
         raise ValueError(
             f"source {source.name}: size must have {len(shape)} numbers; got {list(size)}"
         )
-    value = air_of(source, images) if air is None else air
-    padded, crop = pad_to(images, size, value=value)
+    padded, crop = pad_to(images, size, values=air_of(source, images) if air is None else air)
     if any(n > s for n, s in zip(padded.shape[2:], size, strict=True)):
         outputs = _windows(source, padded, size)
     else:
@@ -132,18 +133,26 @@ def _windows(source: Source, images: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def pad_to(
-    images: Tensor, size: Sequence[int], *, value: float = 0.0
+    images: Tensor, size: Sequence[int], *, values: Sequence[float] = (0.0,)
 ) -> tuple[Tensor, tuple[slice, ...]]:
     """Images (B, C, *S) padded at both sides to at least the size, and where the originals lie.
 
-    The padding is `value`.
+    The padding is that of `values` for each channel, or the one for all.
     """
     shape = images.shape[-len(size) :]
     before = [max(0, s - n) // 2 for n, s in zip(shape, size, strict=True)]
     after = [max(0, s - n) - b for n, s, b in zip(shape, size, before, strict=True)]
     widths = [w for pair in zip(before[::-1], after[::-1], strict=True) for w in pair]
     crop = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    return functional.pad(images, widths, value=value) if any(widths) else images, crop
+    if not any(widths):
+        return images, crop
+    if len(set(values)) == 1:
+        return functional.pad(images, widths, value=values[0]), crop
+    padded = [
+        functional.pad(channel, widths, value=value)
+        for channel, value in zip(torch.split(images, 1, 1), values, strict=True)
+    ]
+    return torch.cat(padded, 1), crop
 
 
 def decide(source: Source, probabilities: Array) -> Array:
@@ -152,10 +161,9 @@ def decide(source: Source, probabilities: Array) -> Array:
     Without offsets, regions that overwrite each other (`sigmoid`) are decided as nnU-Net does: the last above one half.
     """
     offsets = source.decision.offsets
-    given = source.decision.kind != "argmax" and offsets
-    if source.activation == "sigmoid" and not given:
+    if source.activation == "sigmoid" and not offsets:
         return _last_region(probabilities)
-    factors = np.exp(np.asarray(offsets if given else [0.0] * len(probabilities), dtype=np.float32))
+    factors = np.exp(np.asarray(offsets or [0.0] * len(probabilities), dtype=np.float32))
     best = probabilities[0] * factors[0]
     winner = np.zeros(best.shape, dtype=np.int16)
     for k in range(1, len(probabilities)):  # numpy's argmax over the first axis copies everything
@@ -209,8 +217,7 @@ def predict(
     volume = [in_order(source, read_images(tuple(str(p) for p in images)), given)]
     affine = volume[0].affine
     probabilities = predict_volume(source, volume.pop())
-    values = [0] + [source.labels.get(name, k) for k, name in enumerate(source.classes) if k]
-    raw = np.asarray(values, dtype=np.int16)[decide(source, probabilities)]
+    raw = np.asarray(source.values, dtype=np.int16)[decide(source, probabilities)]
     return raw, probabilities, affine
 
 

@@ -16,7 +16,7 @@ from transfer_risk.imagefiles import load
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective
 from transfer_risk.recipes import Recipe
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, written_labels
 from transfer_risk.tasks import Case, Preprocessing, Task
 
 
@@ -76,7 +76,7 @@ def pretrain(
         network=network,
         classes=task.classes,
         channels=task.channels,
-        labels={c: values[0] for c, values in task.labels.items()},
+        labels=written_labels(task),
         preprocessing=_preprocessing(task, used),
         encoder=r"^encoder\.",
         licence=licence,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ class Source:
         network: Maps images (B, C, *S) to logits or probabilities (B, Z, *S).
         classes: Source class names, background first.
         channels: Channel names that the network wants, in order.
-        labels: Raw value that each foreground class is written as; empty: 1, 2, ... in order.
+        labels: Raw value that a class is written as; one that it does not name: its place among the classes.
         activation: What turns outputs into probabilities: `softmax`, `sigmoid` (one channel, or overwriting ones),
             `regions` (nested, outermost first) or `none`.
         spatial_dims: 2 or 3.
@@ -75,14 +77,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the words, and that labels and offsets are those of the classes."""
-        for name, value in self.labels.items():
-            if name not in self.classes:
-                raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
-            whole = isinstance(value, Integral) and not isinstance(value, bool)
-            if not whole or not -(2**15) <= value < 2**15:
-                raise ValueError(
-                    f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
-                )
+        self._check_labels()
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")
         if not isinstance(self.trained.get("cases", []), (list, tuple)):
@@ -95,6 +90,11 @@ class Source:
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("spatial_dims", self.spatial_dims, (2, 3))
         one_of("missing_channels", self.missing_channels, MISSING)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Raw value that each class is written as: that of `labels`, else its place among the classes."""
+        return tuple(self.labels.get(name, k) for k, name in enumerate(self.classes))
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities (B, Z, *S) for preprocessed images (B, C, *S); no gradients, train mode restored.
@@ -170,6 +170,24 @@ class Source:
             )
         return found.float()
 
+    def _check_labels(self) -> None:
+        """Raise ValueError unless each class is written as a whole number of its own."""
+        for name, value in self.labels.items():
+            if name not in self.classes:
+                raise ValueError(f"labels must name classes of {list(self.classes)}; got {name!r}")
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole or not -(2**15) <= value < 2**15:
+                raise ValueError(
+                    f"labels.{name} must be one whole number of 16 bits, which predict writes; got {value!r}"
+                )
+        for value, number in Counter(self.values).items():
+            if number > 1:
+                same = [n for n, v in zip(self.classes, self.values, strict=True) if v == value]
+                raise ValueError(
+                    f"labels must give each class a value of its own; {', '.join(same)} would all be written as {value} (a "
+                    "class that labels does not name is written as its place, background as 0); name all of them in labels"
+                )
+
     @contextmanager
     def _named(self) -> Iterator[None]:
         """Put the source's name and what it declares before an error."""
@@ -190,6 +208,21 @@ def class_order(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     if here == there or sorted(here) != sorted(there):
         return None
     return [0, *(1 + here.index(name) for name in there)]
+
+
+def written_labels(task: Task) -> dict[str, int]:
+    """Raw value of each class, as a source that is made from a task writes it: the first that the task has for it.
+
+    Background is 0 unless 0 is a class or ignored; then the first other value that is background, or the first that is no
+    class where the task has none.
+
+    >>> written_labels(Task("t", ("background", "a"), ("T1",), (), labels={"a": (0,)}, background=(1,)))
+    {'background': 1, 'a': 0}
+    """
+    classes = {v for values in task.labels.values() for v in values}
+    free = [v for v in (0, *task.background) if v not in task.ignore]
+    background = next(v for v in chain(free, count()) if v not in classes)
+    return {task.classes[0]: background} | {c: values[0] for c, values in task.labels.items()}
 
 
 @contextmanager

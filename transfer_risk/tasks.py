@@ -125,14 +125,38 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Decision:
-    """How probabilities become a label: the class with the largest log-probability plus offset."""
+    """How probabilities become a label: the class with the largest log-probability plus offset.
+
+    Args:
+        kind: `argmax`, or where the offsets come from: `tuned` or `adjusted`.
+        offsets: One for each class; none with `argmax`.
+    """
 
     kind: str = "argmax"
     offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the word."""
+        """Check the word and the numbers, and that offsets are there where the word says so, and only there."""
         one_of("decision.kind", self.kind, ("argmax", "tuned", "adjusted"))
+        numbers("decision.offsets", self.offsets, Real, positive=False)
+        if (self.kind == "argmax") == bool(self.offsets):
+            raise ValueError(
+                "decision.offsets must be one for each class where decision.kind is tuned or adjusted, and none where it is "
+                f"argmax; got {list(self.offsets)} for {self.kind!r}"
+            )
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Decision:
+        """From a TOML table, whose list becomes a tuple.
+
+        Raises:
+            ValueError: naming a key that is unknown, or whose value is none of the allowed.
+        """
+        refuse_unknown(table, [f.name for f in fields(cls)], "decision")
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import MAPPED, Recipe
 from transfer_risk.samples import Samples
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, written_labels
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Task
 
@@ -124,7 +124,7 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
         name=f"{task.name}-{recipe.method}",
         classes=task.classes,
         channels=task.channels if renamed else source.channels,
-        labels={name: values[0] for name, values in task.labels.items()},
+        labels=written_labels(task),
         decision=Decision(),
         path="",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch import nn
 
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.monai import network_class, spatial_dims
+from transfer_risk.adapters.order import order_of, reorder
 from transfer_risk.adapters.references import expressions, resolved
 from transfer_risk.adapters.transforms import activation, preprocessing
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import explained
 from transfer_risk.sources import Source
+from transfer_risk.tomlfiles import refuse_unknown
 
 CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 WEIGHTS = ("model.safetensors", "model.pt")
@@ -45,8 +47,9 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     found["activation"] = (
         description.table.get("activation") or activation(config, file) or "softmax"
     )
-    if found["activation"] == "sigmoid" and found.get("classes", ["background"])[0] != "background":
-        found["classes"] = ["background", *found["classes"]]
+    order, more = _order(found, description, file)
+    notes += more
+    reorder(network, order)
     if "preprocessing" not in description.table:
         channels = given.get("in_channels")
         with explained(file):
@@ -54,8 +57,45 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     if number := sum(1 for _ in expressions(config)):
         notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
     target = f"monai.networks.nets.{type(network).__name__}"
-    architecture = {"target": target, "arguments": given}
+    architecture = {"target": target, "arguments": given} | ({"order": order} if order else {})
     return description.source(network, path, found=found, architecture=architecture, notes=notes)
+
+
+def _order(
+    found: dict[str, Any], description: Description, file: Path
+) -> tuple[list[int], tuple[str, ...]]:
+    """Order of a bundle's overlapping channels, and a sentence where nothing says it; puts `found["classes"]` in order.
+
+    Raises:
+        ValueError: naming the file, if `[network]` has anything but an order of such channels.
+    """
+    where, how = f"{description.file}: [network] of a bundle", found["activation"]
+    refuse_unknown(description.network, ("order",), where)
+    if how not in ("sigmoid", "regions"):
+        if "order" in description.network:
+            raise ValueError(
+                f'{where} may have order where channels overlap, with activation "sigmoid" or "regions"; it is "{how}"'
+            )
+        return [], ()
+    names = list(found.get("classes", ()))
+    names = names[1:] if names[:1] == ["background"] else names
+    if names:
+        found["classes"] = ["background", *names]
+    number = len(description.names("classes", {**found, **description.table})) - 1
+    order = order_of(description, number, names)
+    if order and names:
+        found["classes"] = ["background", *(names[k] for k in order)]
+    guessed = not order and how == "sigmoid" and number > 1
+    return order, (_guess(names or list(range(number)), description, file),) if guessed else ()
+
+
+def _guess(channels: Sequence[object], description: Description, file: Path) -> str:
+    """What a reader should know of the order in which overlapping channels were taken."""
+    return (
+        f"{file}: the channels {', '.join(map(str, channels))} may overlap, and the bundle does not say which overwrites "
+        "which; each was taken to overwrite those before it. If that is wrong, say the order, outermost first, in "
+        f"{description.file}: [network] order = {json.dumps(channels, ensure_ascii=False)}"
+    )
 
 
 def _network(config: Mapping[str, Any], file: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -113,7 +113,7 @@ class Description:
                 spatial_dims=table.get("spatial_dims", 2),
                 preprocessing=Preprocessing.of(table["preprocessing"]),
                 encoder=table.get("encoder", ""),
-                decision=_decision(table.get("decision", {})),
+                decision=Decision.of(table.get("decision", {})),
                 licence=table.get("licence", ""),
                 trained=table.get("trained", {}),
                 architecture=architecture,
@@ -134,7 +134,3 @@ def default_name(path: Path) -> str:
     if path.is_file() and path.suffix != ".toml" and path.stem != "model":
         return path.stem
     return folder_of(path.resolve()).name
-
-
-def _decision(table: Mapping[str, Any]) -> Decision:
-    return Decision(table.get("kind", "argmax"), tuple(table.get("offsets", ())))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.adapters.description import Description, folder_of
+from transfer_risk.adapters.order import put_in_order
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.networks import with_outputs
 from transfer_risk.sources import Source
@@ -31,13 +32,19 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     build = _imported(description, trust)
     network = built(build, description)
     head = fit_head(network, description)
+    order = put_in_order(network, description)
     own = description.network.get("weights") is False
     notes = () if own else load_weights(network, weights_file(path, description), trust=trust)
     return description.source(
         network.eval(),
         path,
         found={},
-        architecture={"target": description.target, "arguments": arguments(description), **head},
+        architecture={
+            "target": description.target,
+            "arguments": arguments(description),
+            **head,
+            **order,
+        },
         notes=notes,
     )
 
@@ -54,15 +61,16 @@ def arguments(description: Description) -> dict[str, Any]:
     """The table `[network.arguments]`, and None for the names in `[network] none` (TOML has no word for it).
 
     Raises:
-        ValueError: naming the file, if `[network]` has other keys than target, weights, arguments, none and head.
+        ValueError: naming the file, if `[network]` has other keys than target, weights, arguments, none, head and
+            order.
     """
     table = description.network
     given, nothing = table.get("arguments", {}), table.get("none", [])
-    known = {"target", "weights", "arguments", "none", "head"}
+    known = {"target", "weights", "arguments", "none", "head", "order"}
     if set(table) - known or not isinstance(given, Mapping) or not isinstance(nothing, list):
         raise ValueError(
-            f"{description.file}: [network] may have target, weights, none (a list of arguments that are None), head and a "
-            f"table [network.arguments]; got {dict(table)}"
+            f"{description.file}: [network] may have target, weights, none (a list of arguments that are None), head, order "
+            f"and a table [network.arguments]; got {dict(table)}"
         )
     return {**given, **dict.fromkeys(nothing)}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transfer_risk.files import stem_and_ending
 from transfer_risk.tasks import Case
 
 
@@ -154,11 +155,10 @@ def folder_name(root: Path) -> str:
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by their name without ending; hidden files and `._*` are skipped."""
-    endings = (".nii.gz", ".nii", ".mgz", ".img")
+    """Image files of a folder by their name without ending; hidden files and `._*` are skipped, as are headers (.hdr)."""
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        ending = next((e for e in endings if path.name.lower().endswith(e)), None)
-        if ending and not path.name.startswith("."):
-            found[path.name[: -len(ending)]] = path
+        stem, ending = stem_and_ending(path.name)
+        if ending.lower() not in ("", ".hdr") and not path.name.startswith("."):
+            found[stem] = path
     return found

@@ -42,6 +42,8 @@ OPTIONS = {
     "mirror": "true or false",
 }
 """Keys of `[network]` and what they must be."""
+WINDOWS = ("size", "overlap", "tiling")
+"""Keys of `[preprocessing]` that may differ from nnU-Net's: all else is done as its plans say."""
 
 
 def matches(path: Path, description: Description) -> bool:
@@ -63,6 +65,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     if _is_saved(description):
         return _read_saved(path, description)
     place, options = folder_of(path), _options(description)
+    _check_preprocessing(description, {})
     folder = place.parent if is_fold(place) else place
     plans, dataset = json_table(folder / "plans.json"), json_table(folder / "dataset.json")
     files = checkpoints(place, options)
@@ -116,6 +119,9 @@ def _seen(architecture: Mapping[str, Any]) -> dict[str, Any]:
 def _read_saved(path: Path, description: Description) -> Source:
     """A source that was written after fine-tuning: source.toml with the plans in [network], model.safetensors."""
     file, architecture = description.file, description.network
+    with explained(file):
+        own = asdict(windows_of(json.loads(architecture["configuration"])))
+    _check_preprocessing(description, own)
     activation = description.table.get("activation", "softmax")
     outputs = len(description.names("classes")) - (activation == "sigmoid")
     with explained(file):
@@ -161,6 +167,18 @@ def _options(description: Description) -> Mapping[str, Any]:
             f"{description.file}: [network] {wrong[0]} must be {OPTIONS[wrong[0]]}; got {options[wrong[0]]!r}"
         )
     return options
+
+
+def _check_preprocessing(description: Description, own: Mapping[str, Any]) -> None:
+    """Raise ValueError where `[preprocessing]` has more than windows and what a saved source's own table has."""
+    given = description.table.get("preprocessing", {})
+    for key in given if isinstance(given, Mapping) else ():
+        value = tuple(given[key]) if isinstance(given[key], list) else given[key]
+        if key not in WINDOWS and (key not in own or value != own[key]):
+            raise ValueError(
+                f"{description.file}: [preprocessing] of an nnU-Net source may change {', '.join(WINDOWS)}; all else is as "
+                f"nnU-Net's plans say. Remove {key} = {given[key]!r}"
+            )
 
 
 def _fill(
