@@ -212,3 +212,45 @@ def test_a_raw_value_has_one_meaning(options, value):
     with pytest.raises(ValueError, match=f"one meaning; {value} has several"):
         tr.Task("t", ("background", "a", "b"), ("T1",), (), **options)
     tr.Task("t", ("background", "a"), ("T1",), (), ignore=(0,))  # unlabelled
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labels": {"a": (1,), "b": ("2",)}}, r"labels\.b must be .* got \('2',\)"),
+        ({"labels": {"a": (), "b": (2,)}}, r"labels\.a must be .*, at least one, .* got \(\)"),
+        ({"labels": {"a": (1.5,), "b": (2,)}}, r"labels\.a must be .* got \(1\.5,\)"),
+        ({"labels": {"a": (True,), "b": (2,)}}, r"labels\.a must be .* got \(True,\)"),
+        ({"labels": {"a": 1, "b": (2,)}}, r"labels\.a must be .* got 1"),
+        ({"labels": {"a": [1], "b": (2,)}}, r"labels\.a must be a tuple .* got \[1\]"),
+        ({"ignore": ("7",)}, r"ignore must be a tuple of whole numbers, as .* got \('7',\)"),
+        ({"ignore": 255}, "ignore must be .* got 255"),
+        ({"background": ("7",)}, r"background must be .* got \('7',\)"),
+    ],
+)
+def test_raw_values_are_whole_numbers(options, words):
+    with pytest.raises(ValueError, match=words):
+        tr.Task("t", ("background", "a", "b"), ("T1",), (), **options)
+    numpy = np.array([1, 2, 7])
+    tr.Task(
+        "t", ("background", "a"), ("T1",), (), labels={"a": tuple(numpy[:2])}, ignore=(numpy[2],)
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("ignore = []", 'ignore = ["2"]', "ignore must be"),
+        ("a = [\n    1,\n]", 'a = ["1"]', "labels.a must be"),
+        ("a = [\n    1,\n]", "a = []", "labels.a must be"),
+        ("a = [\n    1,\n]", "a = [1.5]", "labels.a must be"),
+        ("a = [\n    1,\n]", "a = [true]", "labels.a must be"),
+    ],
+)
+def test_raw_values_of_a_task_file_are_whole_numbers(tmp_path, old, new, words):
+    path = write_blobs(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {words}")):
+        tr.load_task(path)

@@ -172,7 +172,7 @@ class Task:
     path: str = ""
 
     def __post_init__(self) -> None:
-        """Check that names are unique and agree."""
+        """Check that names are unique and agree, and that raw values are whole numbers."""
         if len(self.classes) < 2:
             raise ValueError(
                 f"classes must name background and at least one more; got {list(self.classes)}"
@@ -184,6 +184,10 @@ class Task:
                 f"labels must have raw values for {list(self.classes[1:])}; got them for {sorted(labels)}"
             )
         object.__setattr__(self, "labels", labels)
+        for name, values in labels.items():
+            raw_values(f"labels.{name}", values, some=True)
+        raw_values("background", self.background)
+        raw_values("ignore", self.ignore)
         raw = [v for values in labels.values() for v in set(values)] + list(set(self.ignore))
         raw += set(self.background) - {0}  # which is background where nothing else is said of it
         if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
@@ -273,6 +277,21 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         value == a and isinstance(value, type(a)) and not isinstance(value, bool) for a in allowed
     ):
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+
+
+def raw_values(name: str, values: Any, *, some: bool = False) -> None:
+    """Raise ValueError unless named raw label values are a tuple of whole numbers; with `some`, of at least one.
+
+    No voxel has another value, so that what was meant would be background without a word.
+    """
+    right = isinstance(values, tuple) and all(
+        isinstance(v, Integral) and not isinstance(v, bool) for v in values
+    )
+    if not right or (some and not values):
+        least = ", at least one" * some
+        raise ValueError(
+            f"{name} must be a tuple of whole numbers{least}, as the label files hold them; got {values!r}"
+        )
 
 
 def numbers(name: str, values: Any, kind: Any, *, positive: bool = True) -> None:
