@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import transfer_risk as tr
+from transfer_risk.adapters.nnunet.plans import labels_of
 from transfer_risk.cli import main
 from transfer_risk.layouts.dataset import slug, whole
 from transfer_risk.volumes import read
@@ -163,6 +165,53 @@ def test_splits_that_hold_out_an_unknown_case_are_refused_before_a_task_is_writt
 def test_a_dataset_json_with_other_values_is_named(tmp_path, more, words):
     said = refused(nnunet(tmp_path / "data", more=more), tmp_path / "t")
     assert "data/dataset.json: " in said and words in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "expected"),
+    [
+        (
+            {"whole": [1, 2, 3], "core": [1, 3], "et": [3]},
+            [1, 2, 3],
+            {"whole": (2,), "core": (1,), "et": (3,)},
+        ),
+        ({"whole": [1, 2, 3], "core": [2, 3]}, [1, 2], {"whole": (1,), "core": (2, 3)}),
+        ({"whole": [1, 2, 3], "core": [2, 3]}, [1, 3], {"whole": (1,), "core": (3, 2)}),
+        ({"whole": [1, 2], "core": 2}, None, {"whole": (1,), "core": (2,)}),
+        ({"b": [2], "a": [1]}, None, {"a": (1,), "b": (2,)}),
+        ({"b": 2, "a": 1}, None, {"a": (1,), "b": (2,)}),
+    ],
+)
+def test_classes_of_nnunet_are_those_of_its_outputs(tmp_path, labels, order, expected):
+    more = {"labels": {"background": 0} | labels, "regions_class_order": order}
+    task = tr.load_task(tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t")[0])
+    assert task.labels == expected and task.classes == ("background", *expected)
+    if order or isinstance(labels.get("b"), list):
+        assert list(labels_of(more)[0]) == list(expected)  # of a model, in the same order
+
+
+@pytest.mark.parametrize("values", [[1], []])
+def test_a_region_that_later_ones_overwrite_is_named(tmp_path, values):
+    more = {"labels": {"background": 0, "core": values, "whole": [1, 2]}}
+    said = refused(nnunet(tmp_path / "data", more=more), tmp_path / "t")
+    assert "dataset.json: region 'core' must have a value that no later one has" in said
+    assert f"got {values}; list the outermost region first" in said
+
+
+def test_a_perfect_model_of_regions_has_dice_1(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [1]}
+    more = {"labels": labels, "regions_class_order": [1, 2], "channel_names": {"0": "image"}}
+    task = tr.load_task(tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t")[0])
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "dataset.json").write_text(json.dumps(more))
+    theta = np.stack([np.isin(LABELS, v) for v in ([1, 2], [1])]).astype(np.float32)
+    for case in task.cases:
+        np.savez(maps / f"{case.id}.npz", probabilities=theta.transpose(0, 3, 2, 1))
+    source = tr.load_source(maps)
+    assert source.classes == task.classes
+    made = tr.score(replace(source, channels=task.channels), task)
+    assert made.estimates["dice"].value == pytest.approx(1, abs=1e-6)
 
 
 def test_whole_numbers_of_json():

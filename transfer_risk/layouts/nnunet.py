@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,26 +51,50 @@ def read_dataset(root: Path) -> Dataset:
 def _labels(
     description: dict[str, Any], root: Path
 ) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Raw values by class, and those to ignore.
+    """Raw values by class in the order of nnU-Net's outputs, and those to ignore.
 
-    Regions (lists of values) become exclusive classes: region i is written as regions_class_order[i], later ones over
-    earlier ones, as nnU-Net writes its predictions.
+    Classes are in the order of their values; regions (one class or more with several values) in that of the file.
     """
     path = root / "dataset.json"
     declared = {
-        name: value for name, value in description["labels"].items() if name != "background"
+        name: value if isinstance(value, list) else [value]
+        for name, value in description["labels"].items()
+        if name != "background"
     }
-    ignored = [declared.pop("ignore")] if "ignore" in declared else []
-    ignore = tuple(whole(v, f"{path}: the value of ignore in labels") for v in ignored)
-    if any(isinstance(value, list) for value in declared.values()):
-        order = description.get("regions_class_order")
-        if not order or len(order) != len(declared):
+    where = f"{path}: the value of"
+    ignore = tuple(whole(v, f"{where} ignore in labels") for v in declared.pop("ignore", ()))
+    labels = {
+        name: tuple(whole(v, f"{where} class {name!r}") for v in values)
+        for name, values in declared.items()
+    }
+    if any(len(values) > 1 for values in labels.values()):
+        return _exclusive(labels, description.get("regions_class_order") or (), path), ignore
+    return dict(sorted(labels.items(), key=lambda item: item[1])), ignore
+
+
+def _exclusive(
+    regions: Mapping[str, tuple[int, ...]], order: Sequence[int], path: Path
+) -> dict[str, tuple[int, ...]]:
+    """Raw values of each region that are in no later one, as later outputs overwrite earlier ones.
+
+    The value that `order` (regions_class_order) has for the region comes first where it is among them: what is predicted
+    is written as the first.
+
+    Raises:
+        ValueError: naming the file, if all values of a region are in later ones.
+    """
+    last = {value: name for name, values in regions.items() for value in values}
+    wanted = dict(zip(regions, order, strict=False))
+    exclusive = {}
+    for name in regions:
+        own = [value for value, region in last.items() if region == name]
+        if not own:
             raise ValueError(
-                f"{path}: regions need regions_class_order with {len(declared)} values"
+                f"{path}: region {name!r} must have a value that no later one has, as later ones overwrite earlier ones; "
+                f"got {shown(list(regions[name]))}; list the outermost region first"
             )
-        declared = dict(zip(declared, order, strict=True))
-    where = f"{path}: the value of class"
-    return {name: (whole(v, f"{where} {name!r}"),) for name, v in declared.items()}, ignore
+        exclusive[name] = tuple(sorted(own, key=lambda v: v != wanted.get(name)))
+    return exclusive
 
 
 def _test(root: Path) -> tuple[str, ...]:
