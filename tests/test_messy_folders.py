@@ -102,8 +102,46 @@ def test_a_label_file_that_holds_no_whole_numbers_is_named(tmp_path, value, word
     save(root / "labels" / "b.nii.gz", labels)
     said = refused(root, tmp_path / "t")
     assert f"b.nii.gz: must hold whole numbers, one for each class; got {words}; set" in said
-    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: must hold whole numbers"):
-        tr.load_task(task)
+    case = next(c for c in tr.load_task(task).cases if c.id == "b")
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: has label values outside .*" + words):
+        read(case, tr.load_task(task))
+
+
+def test_a_value_that_file_pairs_get_later_is_no_background(tmp_path):
+    root = pairs(tmp_path / "data")
+    one, two = tr.write_tasks(root, tmp_path / "t", binary=True)
+    assert "background = [\n    0,\n    2,\n]" in one.read_text()
+    assert tr.load_task(one).background == (0, 2) and tr.load_task(two).background == (0, 1)
+    save(root / "labels" / "b.nii.gz", np.where(LABELS == 2, 8, LABELS).astype(np.uint8))
+    task = tr.load_task(one)
+    assert task.background == (0, 2)
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: has label values outside .* 8 \(10 "):
+        read(task.cases[1], task)
+    found = [f.found for f in tr.diagnose(one) if f.severity == "error" and f.check == "labels"]
+    assert found == ["label value 8 (10 voxels in 1 of 3 cases) is declared nowhere"]
+
+
+@pytest.mark.parametrize("without", ["background", r"\[labels\]\nlabel2"])
+def test_what_a_task_of_file_pairs_does_not_say_is_read_from_the_label_files(tmp_path, without):
+    root = pairs(tmp_path / "data")
+    path = tr.write_tasks(root, tmp_path / "t", binary=True)[1]
+    said = tr.load_task(path)
+    text = re.sub(without + r" = \[.*?\]\n", "", path.read_text(), flags=re.S)
+    assert text != path.read_text()
+    path.write_text(text)
+    task = tr.load_task(path)
+    assert (task.labels, task.background) == (said.labels, said.background)
+    (root / "labels" / "b.nii.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: cannot be read as an image"):
+        tr.load_task(path)
+
+
+def test_a_task_of_file_pairs_that_says_all_is_loaded_without_reading_them(tmp_path):
+    root = pairs(tmp_path / "data")
+    path = tr.write_tasks(root, tmp_path / "t")[0]
+    (root / "labels" / "b.nii.gz").write_bytes(b"")
+    task = tr.load_task(path)
+    assert task.labels == {"label1": (1,), "label2": (2,)} and task.background == (0,)
 
 
 @pytest.mark.parametrize("text", ["null", "5", "[]", '"x"'])

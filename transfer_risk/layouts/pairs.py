@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,15 @@ def matches(root: Path) -> bool:
     return (root / "images").is_dir() and (root / "labels").is_dir()
 
 
-def read_dataset(root: Path, channels: Collection[str] = ()) -> Dataset:
-    """The data set; channels are the suffixes that images of any case have, classes the values of all labels.
+def read_dataset(
+    root: Path,
+    channels: Collection[str] = (),
+    classes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Dataset:
+    """The data set; channels are the suffixes that images of any case have, classes the values of all label files.
 
-    With `channels`, as a task file names them, others do not count: no case need have them.
+    With `channels`, as a task file names them, others do not count: no case need have them. With `classes`, given
+    with their raw values, no label file is read.
 
     An image belongs to the case of the longest name that it starts with. One that has just the name of the case is its only
     image. A case that lacks a channel which another has is incomplete.
@@ -47,9 +52,15 @@ def read_dataset(root: Path, channels: Collection[str] = ()) -> Dataset:
             )
         else:
             cases.append(Case(id_, tuple(str(own[c]) for c in named.values()), str(labels[id_])))
-    values = sorted({v for case in cases for v in _values(str(case.label))} - {0})
-    classes = {f"label{v}": (v,) for v in values}
+    if classes is None:
+        classes = _classes(cases)
     return Dataset(folder_name(root), tuple(named), classes, tuple(cases), incomplete=incomplete)
+
+
+def _classes(cases: Iterable[Case]) -> dict[str, tuple[int, ...]]:
+    """A class for each value but 0 that a label file holds."""
+    values = {v for case in cases for v in _values(str(case.label))}
+    return {f"label{v}": (v,) for v in sorted(values - {0})}
 
 
 def _images(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:

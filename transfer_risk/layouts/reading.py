@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ def load_task(path: str | Path) -> Task:
     `[split] cases` restricts the task to some cases of the data folder (a partition, or those that are complete); without it
     the task has all of them. `[split] test` says which of them are kept for evaluation.
 
+    Raw values that are no class's and not ignored are background where the data set declares them or `background` has them;
+    0 always is. File pairs declare none: a task file with `[labels]` and `background`, as `write_tasks` makes it, says all,
+    and no label file is read here; where one of them is missing, every value that the label files hold counts as declared.
+
     Raises:
         ValueError: naming the file, if it or the data folder is missing, incomplete or contradictory.
     """
@@ -35,7 +39,8 @@ def load_task(path: str | Path) -> Task:
     with explained(path):
         _check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
-        dataset = read_dataset(root, table["layout"], table.get("channels", ()))
+        said = table.get("labels") if "background" in table else None
+        dataset = read_dataset(root, table["layout"], table.get("channels", ()), said or None)
         return replace(task_of(table, dataset, root), path=str(path))
 
 
@@ -46,8 +51,15 @@ def _check_keys(table: dict[str, Any]) -> None:
     refuse_unknown(table.get("slices", {}), [f.name for f in fields(Slices)], "[slices]")
 
 
-def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] = ()) -> Dataset:
-    """The data set in a folder, its layout recognised where not given; of `pairs`, on these channels alone if given.
+def read_dataset(
+    root: Path,
+    layout: str | None = None,
+    channels: Sequence[str] = (),
+    classes: Mapping[str, Sequence[int]] | None = None,
+) -> Dataset:
+    """The data set in a folder, its layout recognised where not given; of `pairs`, with these channels and classes if given.
+
+    Other layouts say themselves which there are.
 
     Raises:
         ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
@@ -62,8 +74,8 @@ def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] 
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
         )
     try:
-        chosen = {"channels": channels} if name == "pairs" else {}  # others say which there are
-        dataset: Dataset = LAYOUTS[name].read_dataset(root, **chosen)
+        said = (channels, classes) if name == "pairs" else ()
+        dataset: Dataset = LAYOUTS[name].read_dataset(root, *said)
     except KeyError as error:
         raise ValueError(f"{root / 'dataset.json'}: needs the key {error.args[0]!r}") from None
     except (TypeError, AttributeError) as error:
