@@ -387,3 +387,41 @@ def test_a_task_on_the_channel_that_all_cases_have_is_loaded(tmp_path):
     assert task.channels == ("T1",) and len(task.cases) == 3
     with pytest.raises(ValueError, match=r"channel T2, which b has"):
         tr.write_tasks(root, tmp_path / "others")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("labels/a.nii", "labels/a.nii.gz"),
+        ("images/a.mgz", "images/a.nii.gz"),
+        ("images/a_T1.nii.gz", "images/a__T1.nii.gz"),
+    ],
+)
+def test_a_file_that_is_there_twice_is_named(tmp_path, first, second):
+    root = pairs(tmp_path / "data")
+    for name in (first, second):
+        if not (root / name).exists():
+            save(root / name, LABELS)
+    said = refused(root, tmp_path / "t").replace("\n", " ")
+    assert f"{first.partition('/')[2]} is there too; remove one of them" in said
+    assert f"{second}: must be the only image of" in said
+
+
+def test_an_image_with_more_channels_than_the_decathlon_names_is_refused(tmp_path):
+    root = decathlon(tmp_path / "Task09_X")
+    before = tr.write_tasks(root, tmp_path / "before")[0]
+    save(root / "imagesTr" / "x2.nii.gz", np.stack(4 * [LABELS.astype(np.float32)], -1))
+    words = (
+        r"x2\.nii\.gz: has 4 channels, .*dataset\.json names 2 in modality \(T1, T2\); name them"
+    )
+    assert re.search(words, refused(root, tmp_path / "t"))
+    with pytest.raises(ValueError, match=words):
+        tr.load_task(before)
+
+
+def test_an_unreadable_image_of_the_decathlon_is_a_finding_of_its_own(tmp_path):
+    root = decathlon(tmp_path / "Task09_X")
+    path = tr.write_tasks(root, tmp_path / "t")[0]
+    (root / "imagesTr" / "x2.nii.gz").write_bytes(b"")
+    found = {f.where for f in tr.diagnose(path) if f.check == "reading"}
+    assert found == {f"{root}/imagesTr/x2.nii.gz#{k}" for k in (0, 1)}

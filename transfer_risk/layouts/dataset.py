@@ -7,12 +7,15 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.tasks import Case
+
+ENDINGS = (".nii.gz", ".nii", ".mgz", ".img")
+"""Of the files that are read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +156,25 @@ def folder_name(root: Path) -> str:
     return os.path.basename(os.path.abspath(root))
 
 
-def image_files(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by their name without ending; hidden files and `._*` are skipped."""
-    endings = (".nii.gz", ".nii", ".mgz", ".img")
-    found = {}
+def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, Path]:
+    """Image files of a folder by their name without ending; hidden files and `._*` are skipped.
+
+    Args:
+        folder: To look into; without it there are none.
+        key: Of a name, what is found under it (`str.lower`: whatever its case).
+
+    Raises:
+        ValueError: naming both, if two files have one name.
+    """
+    found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        ending = next((e for e in endings if path.name.lower().endswith(e)), None)
-        if ending and not path.name.startswith("."):
-            found[path.name[: -len(ending)]] = path
+        ending = next((e for e in ENDINGS if path.name.lower().endswith(e)), None)
+        if not ending or path.name.startswith("."):
+            continue
+        name = key(path.name[: -len(ending)])
+        if name in found:
+            raise ValueError(
+                f"{path}: must be the only image of its name; {found[name].name} is there too; remove one of them"
+            )
+        found[name] = path
     return found

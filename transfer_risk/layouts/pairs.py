@@ -32,7 +32,8 @@ def read_dataset(
     image. A case that lacks a channel which another has is incomplete.
 
     Raises:
-        ValueError: naming the file, if a label file cannot be read or holds other values than whole numbers.
+        ValueError: naming the file, if a label file cannot be read or holds other values than whole numbers, or if a file is
+            there twice.
     """
     labels = image_files(root / "labels")
     found = _images(image_files(root / "images"), labels)
@@ -64,11 +65,20 @@ def _classes(cases: Iterable[Case]) -> dict[str, tuple[int, ...]]:
 
 
 def _images(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:
-    """Of each labelled case its images by channel; the one channel of an image with the name of the case is empty."""
+    """Of each labelled case its images by channel; the one channel of an image with the name of the case is empty.
+
+    Raises:
+        ValueError: naming both, if two images are the same channel of one case.
+    """
     found: dict[str, dict[str, Path]] = {id_: {} for id_ in labels}
     for name, path in images.items():
         if owner := _owner(name, labels):
-            found[owner][name.removeprefix(owner).lstrip("_-")] = path
+            channel = name.removeprefix(owner).lstrip("_-")
+            if other := found[owner].get(channel):
+                raise ValueError(
+                    f"{path}: must be the only image of its channel and case; {other.name} is there too; remove one of them"
+                )
+            found[owner][channel] = path
     return {id_: {"": own[""]} if "" in own else own for id_, own in found.items()}
 
 
