@@ -425,3 +425,30 @@ def test_an_unreadable_image_of_the_decathlon_is_a_finding_of_its_own(tmp_path):
     (root / "imagesTr" / "x2.nii.gz").write_bytes(b"")
     found = {f.where for f in tr.diagnose(path) if f.check == "reading"}
     assert found == {f"{root}/imagesTr/x2.nii.gz#{k}" for k in (0, 1)}
+
+
+def test_files_of_a_kind_that_is_not_read_are_named(tmp_path):
+    root = nnunet(tmp_path / "data", more={"file_ending": ".nrrd"})
+    tr.write_tasks(root, tmp_path / "before")  # converted, though dataset.json does not say so
+    for path in root.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".nrrd")))
+    said = refused(root, tmp_path / "t")
+    assert 'dataset.json: file_ending is ".nrrd", which is not read; convert images and lab' in said
+    assert "to one of .nii.gz, .nii, .mgz, .img" in said
+    plain = pairs(tmp_path / "plain")
+    for path in plain.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".nrrd")))
+    said = refused(plain, tmp_path / "t")
+    assert "in the layout pairs; files that are read end in .nii.gz, .nii, .mgz, .img" in said
+
+
+@pytest.mark.parametrize("ending", [{}, {"file_ending": ".nii.gz"}])
+def test_a_case_of_nnunet_without_image_is_named(tmp_path, ending):
+    root = nnunet(tmp_path / "data")
+    description = json.loads((root / "dataset.json").read_text())
+    del description["file_ending"]
+    (root / "dataset.json").write_text(json.dumps(description | ending))
+    (root / "imagesTr" / "c1_0000.nii.gz").unlink()
+    said = refused(root, tmp_path / "t").replace("\n", " ")
+    assert f"{root}/imagesTr: has no image c1_0000 (.nii.gz, .nii, .mgz, .img) for" in said
+    assert "labelsTr/c1.nii.gz; add it, or remove the label" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer_risk.layouts.dataset import (
+    ENDINGS,
     Dataset,
     folder_name,
     image_files,
@@ -29,20 +30,27 @@ def read_dataset(root: Path) -> Dataset:
     """The data set; a held-out fold comes from splits_final.json where there is one.
 
     Raises:
-        ValueError: naming the file, if a labelled case has no image, or a JSON file is not as nnU-Net writes it.
+        ValueError: naming the file, if a labelled case has no image, files are of a kind that is not read, or a JSON file is
+            not as nnU-Net writes it.
     """
     path = root / "dataset.json"
     description = read_object(path)
     channels = numbered(description["channel_names"], path, "channel_names")
     labels, ignore = _labels(description, root)
-    images = image_files(root / "imagesTr")
+    images, masks = image_files(root / "imagesTr"), image_files(root / "labelsTr")
+    ending = description.get("file_ending", ENDINGS[0])
+    if not masks and ending not in ENDINGS:
+        raise ValueError(
+            f"{path}: file_ending is {shown(ending)}, which is not read; convert images and labels to one of "
+            f"{', '.join(ENDINGS)}"
+        )
     cases = []
-    for id_, label in image_files(root / "labelsTr").items():
+    for id_, label in masks.items():
         wanted = [f"{id_}_{k:04d}" for k in range(len(channels))]
         missing = [w for w in wanted if w not in images]
         if missing:
             raise ValueError(
-                f"{root}/imagesTr: has no {missing[0]}{description['file_ending']} for {label}"
+                f"{root}/imagesTr: has no image {missing[0]} ({', '.join(ENDINGS)}) for {label}; add it, or remove the label"
             )
         cases.append(Case(id_, tuple(str(images[w]) for w in wanted), str(label)))
     return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _test(root))

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.files import explained
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
-from transfer_risk.layouts.dataset import Dataset
+from transfer_risk.layouts.dataset import ENDINGS, Dataset
+from transfer_risk.layouts.keys import check_keys
 from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
-from transfer_risk.tomlfiles import read_toml, refuse_unknown
+from transfer_risk.tomlfiles import read_toml
 
-KEYS = (
-    *("format", "name", "root", "layout", "channels", "classes", "ignore", "background", "region"),
-    *("labels", "slices", "split", "training"),
-)
-"""What a task file may have."""
-SPLIT = ("cases", "test")
 LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
 
 
@@ -37,18 +32,11 @@ def load_task(path: str | Path) -> Task:
     """
     table = read_toml(path)
     with explained(path):
-        _check_keys(table)
+        check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
         said = table.get("labels") if "background" in table else None
         dataset = read_dataset(root, table["layout"], table.get("channels", ()), said or None)
         return replace(task_of(table, dataset, root), path=str(path))
-
-
-def _check_keys(table: dict[str, Any]) -> None:
-    """Raise ValueError where a key is unknown: a misspelt one would do nothing, without a word."""
-    refuse_unknown(table, KEYS, "a task file")
-    refuse_unknown(table.get("split", {}), SPLIT, "[split]")
-    refuse_unknown(table.get("slices", {}), [f.name for f in fields(Slices)], "[slices]")
 
 
 def read_dataset(
@@ -83,8 +71,9 @@ def read_dataset(
             f"{root / 'dataset.json'}: is not as the layout {name} has it ({error})"
         ) from None
     if not dataset.cases:
-        reasons = "".join(f"; {reason}" for reason in list(dataset.incomplete.values())[:1])
-        raise ValueError(f"{root}: holds no labelled case in the layout {name}{reasons}")
+        endings = f"files that are read end in {', '.join(ENDINGS)}"
+        reason = next(iter(dataset.incomplete.values()), endings)
+        raise ValueError(f"{root}: holds no labelled case in the layout {name}; {reason}")
     return dataset
 
 
