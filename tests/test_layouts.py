@@ -175,6 +175,19 @@ def test_an_incomplete_iseg_folder(iseg, tmp_path, damage, words):
         tr.load_task(whole[0])
 
 
+def test_a_file_of_another_case_is_the_same_again(iseg, fets, tmp_path):
+    shutil.copy(iseg / "subject-3-T2.img", iseg / "Subject-3-t2.img")
+    with pytest.raises(
+        ValueError, match=r"T2\.img: must be the only .* Subject-3-t2\.img is there"
+    ):
+        tr.write_tasks(iseg, tmp_path / "t")
+    folder = next(p for p in fets[0].iterdir() if p.is_dir())
+    image = next(folder.glob("*[tT]2.nii*"))
+    image.with_name(image.name.swapcase()).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"must be the only image of its name; .* is there too"):
+        tr.write_tasks(fets[0], tmp_path / "t")
+
+
 def test_a_listed_case_that_has_lost_a_file(iseg, tmp_path):
     remove(iseg, "subject-3-T2.img")
     paths = tr.write_tasks(iseg, tmp_path / "t", layout="iseg2019", allow_missing=True)

@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import transfer_risk as tr
+from transfer_risk.adapters.nnunet.plans import labels_of
 from transfer_risk.cli import main
 from transfer_risk.imagefiles import load
 from transfer_risk.layouts.dataset import slug, whole
@@ -101,8 +103,46 @@ def test_a_label_file_that_holds_no_whole_numbers_is_named(tmp_path, value, word
     save(root / "labels" / "b.nii.gz", labels)
     said = refused(root, tmp_path / "t")
     assert f"b.nii.gz: must hold whole numbers, one for each class; got {words}; set" in said
-    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: must hold whole numbers"):
-        tr.load_task(task)
+    case = next(c for c in tr.load_task(task).cases if c.id == "b")
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: has label values outside .*" + words):
+        read(case, tr.load_task(task))
+
+
+def test_a_value_that_file_pairs_get_later_is_no_background(tmp_path):
+    root = pairs(tmp_path / "data")
+    one, two = tr.write_tasks(root, tmp_path / "t", binary=True)
+    assert "background = [\n    0,\n    2,\n]" in one.read_text()
+    assert tr.load_task(one).background == (0, 2) and tr.load_task(two).background == (0, 1)
+    save(root / "labels" / "b.nii.gz", np.where(LABELS == 2, 8, LABELS).astype(np.uint8))
+    task = tr.load_task(one)
+    assert task.background == (0, 2)
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: has label values outside .* 8 \(10 "):
+        read(task.cases[1], task)
+    found = [f.found for f in tr.diagnose(one) if f.severity == "error" and f.check == "labels"]
+    assert found == ["label value 8 (10 voxels in 1 of 3 cases) is declared nowhere"]
+
+
+@pytest.mark.parametrize("without", ["background", r"\[labels\]\nlabel2"])
+def test_what_a_task_of_file_pairs_does_not_say_is_read_from_the_label_files(tmp_path, without):
+    root = pairs(tmp_path / "data")
+    path = tr.write_tasks(root, tmp_path / "t", binary=True)[1]
+    said = tr.load_task(path)
+    text = re.sub(without + r" = \[.*?\]\n", "", path.read_text(), flags=re.S)
+    assert text != path.read_text()
+    path.write_text(text)
+    task = tr.load_task(path)
+    assert (task.labels, task.background) == (said.labels, said.background)
+    (root / "labels" / "b.nii.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"labels/b\.nii\.gz: cannot be read as an image"):
+        tr.load_task(path)
+
+
+def test_a_task_of_file_pairs_that_says_all_is_loaded_without_reading_them(tmp_path):
+    root = pairs(tmp_path / "data")
+    path = tr.write_tasks(root, tmp_path / "t")[0]
+    (root / "labels" / "b.nii.gz").write_bytes(b"")
+    task = tr.load_task(path)
+    assert task.labels == {"label1": (1,), "label2": (2,)} and task.background == (0,)
 
 
 @pytest.mark.parametrize("text", ["null", "5", "[]", '"x"'])
@@ -164,6 +204,53 @@ def test_splits_that_hold_out_an_unknown_case_are_refused_before_a_task_is_writt
 def test_a_dataset_json_with_other_values_is_named(tmp_path, more, words):
     said = refused(nnunet(tmp_path / "data", more=more), tmp_path / "t")
     assert "data/dataset.json: " in said and words in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "expected"),
+    [
+        (
+            {"whole": [1, 2, 3], "core": [1, 3], "et": [3]},
+            [1, 2, 3],
+            {"whole": (2,), "core": (1,), "et": (3,)},
+        ),
+        ({"whole": [1, 2, 3], "core": [2, 3]}, [1, 2], {"whole": (1,), "core": (2, 3)}),
+        ({"whole": [1, 2, 3], "core": [2, 3]}, [1, 3], {"whole": (1,), "core": (3, 2)}),
+        ({"whole": [1, 2], "core": 2}, None, {"whole": (1,), "core": (2,)}),
+        ({"b": [2], "a": [1]}, None, {"a": (1,), "b": (2,)}),
+        ({"b": 2, "a": 1}, None, {"a": (1,), "b": (2,)}),
+    ],
+)
+def test_classes_of_nnunet_are_those_of_its_outputs(tmp_path, labels, order, expected):
+    more = {"labels": {"background": 0} | labels, "regions_class_order": order}
+    task = tr.load_task(tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t")[0])
+    assert task.labels == expected and task.classes == ("background", *expected)
+    if order or isinstance(labels.get("b"), list):
+        assert list(labels_of(more)[0]) == list(expected)  # of a model, in the same order
+
+
+@pytest.mark.parametrize("values", [[1], []])
+def test_a_region_that_later_ones_overwrite_is_named(tmp_path, values):
+    more = {"labels": {"background": 0, "core": values, "whole": [1, 2]}}
+    said = refused(nnunet(tmp_path / "data", more=more), tmp_path / "t")
+    assert "dataset.json: region 'core' must have a value that no later one has" in said
+    assert f"got {values}; list the outermost region first" in said
+
+
+def test_a_perfect_model_of_regions_has_dice_1(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [1]}
+    more = {"labels": labels, "regions_class_order": [1, 2], "channel_names": {"0": "image"}}
+    task = tr.load_task(tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t")[0])
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    (maps / "dataset.json").write_text(json.dumps(more))
+    theta = np.stack([np.isin(LABELS, v) for v in ([1, 2], [1])]).astype(np.float32)
+    for case in task.cases:
+        np.savez(maps / f"{case.id}.npz", probabilities=theta.transpose(0, 3, 2, 1))
+    source = tr.load_source(maps)
+    assert source.classes == task.classes
+    made = tr.score(replace(source, channels=task.channels), task)
+    assert made.estimates["dice"].value == pytest.approx(1, abs=1e-6)
 
 
 def test_whole_numbers_of_json():
@@ -315,3 +402,68 @@ def test_a_header_in_another_unit_than_mm_is_refused(tmp_path, unit, read):
             ValueError, match=r"a\.nii\.gz: must have its geometry in mm; .* micron"
         ):
             load(str(tmp_path / "a.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("labels/a.nii", "labels/a.nii.gz"),
+        ("images/a.mgz", "images/a.nii.gz"),
+        ("images/a_T1.nii.gz", "images/a__T1.nii.gz"),
+    ],
+)
+def test_a_file_that_is_there_twice_is_named(tmp_path, first, second):
+    root = pairs(tmp_path / "data")
+    for name in (first, second):
+        if not (root / name).exists():
+            save(root / name, LABELS)
+    said = refused(root, tmp_path / "t").replace("\n", " ")
+    assert f"{first.partition('/')[2]} is there too; remove one of them" in said
+    assert f"{second}: must be the only image of" in said
+
+
+def test_an_image_with_more_channels_than_the_decathlon_names_is_refused(tmp_path):
+    root = decathlon(tmp_path / "Task09_X")
+    before = tr.write_tasks(root, tmp_path / "before")[0]
+    save(root / "imagesTr" / "x2.nii.gz", np.stack(4 * [LABELS.astype(np.float32)], -1))
+    words = (
+        r"x2\.nii\.gz: has 4 channels, .*dataset\.json names 2 in modality \(T1, T2\); name them"
+    )
+    assert re.search(words, refused(root, tmp_path / "t"))
+    with pytest.raises(ValueError, match=words):
+        tr.load_task(before)
+
+
+def test_an_unreadable_image_of_the_decathlon_is_a_finding_of_its_own(tmp_path):
+    root = decathlon(tmp_path / "Task09_X")
+    path = tr.write_tasks(root, tmp_path / "t")[0]
+    (root / "imagesTr" / "x2.nii.gz").write_bytes(b"")
+    found = {f.where for f in tr.diagnose(path) if f.check == "reading"}
+    assert found == {f"{root}/imagesTr/x2.nii.gz#{k}" for k in (0, 1)}
+
+
+def test_files_of_a_kind_that_is_not_read_are_named(tmp_path):
+    root = nnunet(tmp_path / "data", more={"file_ending": ".nrrd"})
+    tr.write_tasks(root, tmp_path / "before")  # converted, though dataset.json does not say so
+    for path in root.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".nrrd")))
+    said = refused(root, tmp_path / "t")
+    assert 'dataset.json: file_ending is ".nrrd", which is not read; convert images and lab' in said
+    assert "to one of .nii.gz, .nii, .mgz, .img" in said
+    plain = pairs(tmp_path / "plain")
+    for path in plain.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".nrrd")))
+    said = refused(plain, tmp_path / "t")
+    assert "in the layout pairs; files that are read end in .nii.gz, .nii, .mgz, .img" in said
+
+
+@pytest.mark.parametrize("ending", [{}, {"file_ending": ".nii.gz"}])
+def test_a_case_of_nnunet_without_image_is_named(tmp_path, ending):
+    root = nnunet(tmp_path / "data")
+    description = json.loads((root / "dataset.json").read_text())
+    del description["file_ending"]
+    (root / "dataset.json").write_text(json.dumps(description | ending))
+    (root / "imagesTr" / "c1_0000.nii.gz").unlink()
+    said = refused(root, tmp_path / "t").replace("\n", " ")
+    assert f"{root}/imagesTr: has no image c1_0000 (.nii.gz, .nii, .mgz, .img) for" in said
+    assert "labelsTr/c1.nii.gz; add it, or remove the label" in said

@@ -2,10 +2,12 @@
 
 import re
 import shutil
+import tomllib
 
 import nibabel as nib
 import numpy as np
 import pytest
+import tomli_w
 from blobs import make_source, write_blobs
 from click.testing import CliRunner
 
@@ -212,3 +214,85 @@ def test_a_raw_value_has_one_meaning(options, value):
     with pytest.raises(ValueError, match=f"one meaning; {value} has several"):
         tr.Task("t", ("background", "a", "b"), ("T1",), (), **options)
     tr.Task("t", ("background", "a"), ("T1",), (), ignore=(0,))  # unlabelled
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labels": {"a": (1,), "b": ("2",)}}, r"labels\.b must be .* got \('2',\)"),
+        ({"labels": {"a": (), "b": (2,)}}, r"labels\.a must be .*, at least one, .* got \(\)"),
+        ({"labels": {"a": (1.5,), "b": (2,)}}, r"labels\.a must be .* got \(1\.5,\)"),
+        ({"labels": {"a": (True,), "b": (2,)}}, r"labels\.a must be .* got \(True,\)"),
+        ({"labels": {"a": 1, "b": (2,)}}, r"labels\.a must be .* got 1"),
+        ({"labels": {"a": [1], "b": (2,)}}, r"labels\.a must be a tuple .* got \[1\]"),
+        ({"ignore": ("7",)}, r"ignore must be a tuple of whole numbers, as .* got \('7',\)"),
+        ({"ignore": 255}, "ignore must be .* got 255"),
+        ({"background": ("7",)}, r"background must be .* got \('7',\)"),
+    ],
+)
+def test_raw_values_are_whole_numbers(options, words):
+    with pytest.raises(ValueError, match=words):
+        tr.Task("t", ("background", "a", "b"), ("T1",), (), **options)
+    numpy = np.array([1, 2, 7])
+    tr.Task(
+        "t", ("background", "a"), ("T1",), (), labels={"a": tuple(numpy[:2])}, ignore=(numpy[2],)
+    )
+
+
+VALUES = "a list of whole numbers without quotes"
+NAMES = "a list of names in quotes"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ignore", '["2"]', f"ignore must be {VALUES}, such as [1, 2]; got ['2']"),
+        ("ignore", "255", f"ignore must be {VALUES}, such as [1, 2]; got 255"),
+        ("background", '["7"]', f"background must be {VALUES}, such as [1, 2]; got ['7']"),
+        ("a", '["1"]', f"labels.a must be {VALUES}, at least one, such as [1, 2]; got ['1']"),
+        ("a", "[]", f"labels.a must be {VALUES}, at least one, such as [1, 2]; got []"),
+        ("a", "[1.5]", f"labels.a must be {VALUES}, at least one, such as [1, 2]; got [1.5]"),
+        ("a", "[true]", f"labels.a must be {VALUES}, at least one, such as [1, 2]; got [True]"),
+        ("a", "[[1]]", f"labels.a must be {VALUES}, at least one, such as [1, 2]; got [[1]]"),
+        ("a", "1", f"labels.a must be {VALUES}, at least one, such as [1, 2]; got 1"),
+        ("test", '"c0"', f'split.test must be {NAMES}, such as ["a", "b"]; got \'c0\''),
+        ("test", "[0]", f'split.test must be {NAMES}, such as ["a", "b"]; got [0]'),
+        ("cases", '"c0"', f'split.cases must be {NAMES}, such as ["a", "b"]; got \'c0\''),
+        ("slices", '"nonzero"', "slices must be a table; got 'nonzero'"),
+        ("split", "3", "split must be a table; got 3"),
+        ("labels", "[1]", "labels must be a table; got [1]"),
+        ("training", '"zscore"', "training must be a table; got 'zscore'"),
+        ("root", "5", "root must be text in quotes; got 5"),
+        ("layout", "5", "layout must be text in quotes; got 5"),
+        ("name", "5", "name must be text in quotes; got 5"),
+        ("channels", "[]", "channels must name at least one; got none"),
+        ("channels", '"T1"', f'channels must be {NAMES}, such as ["a", "b"]; got \'T1\''),
+        ("classes", "[0, 1]", f'classes must be {NAMES}, such as ["a", "b"]; got [0, 1]'),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path, key, value, words):
+    path = write_blobs(tmp_path)
+    table = tomllib.loads(path.read_text())
+    place = {"a": table["labels"], "test": table["split"], "cases": table["split"]}
+    place.get(key, table)[key] = tomllib.loads(f"value = {value}")["value"]
+    path.write_text(tomli_w.dumps(table))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: {words}") + "$"):
+        tr.load_task(path)
+    (found,) = tr.diagnose(path)
+    assert found.severity == "error"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"classes": "ab"}, "classes must be a tuple of texts in quotes; got 'ab'"),
+        ({"channels": (1,)}, r"channels must be a tuple of texts in quotes; got \(1,\)"),
+        ({"channels": ()}, "channels must name at least one; got none"),
+        ({"test": "c0"}, r"split\.test must be a tuple of texts in quotes; got 'c0'"),
+        ({"test": (0,)}, r"split\.test must be a tuple of texts in quotes; got \(0,\)"),
+    ],
+)
+def test_names_are_texts(options, words):
+    given = {"classes": ("background", "a"), "channels": ("T1",), "cases": ()} | options
+    with pytest.raises(ValueError, match=words):
+        tr.Task(name="t", **given)

@@ -196,41 +196,57 @@ class Task:
     path: str = ""
 
     def __post_init__(self) -> None:
-        """Check that names are unique and agree."""
-        if len(self.classes) < 2:
-            raise ValueError(
-                f"classes must name background and at least one more; got {list(self.classes)}"
-            )
+        """Check that names are unique and agree, and that raw values are whole numbers."""
         one_of("region", self.region, ("all", "nonzero"))
+        self._check_names()
         labels = dict(self.labels) or {name: (k + 1,) for k, name in enumerate(self.classes[1:])}
-        if set(labels) != set(self.classes[1:]):
-            raise ValueError(
-                f"labels must have raw values for {list(self.classes[1:])}; got them for {sorted(labels)}"
-            )
         object.__setattr__(self, "labels", labels)
-        raw = [v for values in labels.values() for v in set(values)] + list(set(self.ignore))
-        raw += set(self.background) - {0}  # which is background where nothing else is said of it
-        if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
-            raise ValueError(
-                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several"
-            )
-        ids = {case.id for case in self.cases}
-        for what, names in (
-            ("classes", self.classes),
-            ("channels", self.channels),
-            ("ids of cases", tuple(case.id for case in self.cases)),
-        ):
-            if twice := sorted(n for n, count in Counter(names).items() if count > 1):
-                raise ValueError(
-                    f"{what} must be unique; {', '.join(twice)} is there more than once"
-                )
-        if unknown := sorted(set(self.test) - ids):
-            raise ValueError(f"split.test names cases that do not exist: {', '.join(unknown)}")
+        self._check_values()
         for case in self.cases:
             if len(case.images) != len(self.channels):
                 raise ValueError(
                     f"case {case.id} must have one image per channel {list(self.channels)}; got {len(case.images)}"
                 )
+
+    def _check_names(self) -> None:
+        """Raise ValueError where names are no texts, not unique, too few, or those of cases that do not exist."""
+        ids = tuple(case.id for case in self.cases)
+        for what, names in (
+            ("classes", self.classes),
+            ("channels", self.channels),
+            ("ids of cases", ids),
+        ):
+            texts(what, names)
+            if twice := sorted(n for n, count in Counter(names).items() if count > 1):
+                raise ValueError(
+                    f"{what} must be unique; {', '.join(twice)} is there more than once"
+                )
+        if len(self.classes) < 2:
+            raise ValueError(
+                f"classes must name background and at least one more; got {list(self.classes)}"
+            )
+        if not self.channels:
+            raise ValueError("channels must name at least one; got none")
+        texts("split.test", self.test)
+        if unknown := sorted(set(self.test) - set(ids)):
+            raise ValueError(f"split.test names cases that do not exist: {', '.join(unknown)}")
+
+    def _check_values(self) -> None:
+        """Raise ValueError where raw values are missing, no whole numbers, or of several meanings."""
+        if set(self.labels) != set(self.classes[1:]):
+            raise ValueError(
+                f"labels must have raw values for {list(self.classes[1:])}; got them for {sorted(self.labels)}"
+            )
+        for name, values in self.labels.items():
+            raw_values(f"labels.{name}", values, some=True)
+        raw_values("background", self.background)
+        raw_values("ignore", self.ignore)
+        raw = [v for values in self.labels.values() for v in set(values)] + list(set(self.ignore))
+        raw += set(self.background) - {0}  # which is background where nothing else is said of it
+        if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
+            raise ValueError(
+                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several"
+            )
 
     def on_channels(self, *names: str) -> Task:
         """The same task on some of its channels, in the order given; it has no file of its own.
@@ -297,6 +313,27 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         value == a and isinstance(value, type(a)) and not isinstance(value, bool) for a in allowed
     ):
         raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+
+
+def texts(name: str, values: Sequence[object]) -> None:
+    """Raise ValueError unless named values are texts, and not the letters of one."""
+    if isinstance(values, str) or not all(isinstance(v, str) for v in values):
+        raise ValueError(f"{name} must be a tuple of texts in quotes; got {values!r}")
+
+
+def raw_values(name: str, values: Any, *, some: bool = False) -> None:
+    """Raise ValueError unless named raw label values are a tuple of whole numbers; with `some`, of at least one.
+
+    No voxel has another value, so that what was meant would be background without a word.
+    """
+    right = isinstance(values, tuple) and all(
+        isinstance(v, Integral) and not isinstance(v, bool) for v in values
+    )
+    if not right or (some and not values):
+        least = ", at least one" * some
+        raise ValueError(
+            f"{name} must be a tuple of whole numbers{least}, as the label files hold them; got {values!r}"
+        )
 
 
 def numbers(name: str, values: Any, kind: Any, *, positive: bool = True) -> None:

@@ -7,13 +7,16 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.files import stem_and_ending
+from transfer_risk.files import IMAGES, stem_and_ending
 from transfer_risk.tasks import Case
+
+ENDINGS = tuple(e for e in IMAGES if e != ".hdr")
+"""Of the files that are read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +157,25 @@ def folder_name(root: Path) -> str:
     return os.path.basename(os.path.abspath(root))
 
 
-def image_files(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by their name without ending; hidden files and `._*` are skipped, as are headers (.hdr)."""
-    found = {}
+def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, Path]:
+    """Image files of a folder by their name without ending; hidden files and `._*` are skipped, as are headers (.hdr).
+
+    Args:
+        folder: To look into; without it there are none.
+        key: Of a name, what is found under it (`str.lower`: whatever its case).
+
+    Raises:
+        ValueError: naming both, if two files have one name.
+    """
+    found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         stem, ending = stem_and_ending(path.name)
-        if ending.lower() not in ("", ".hdr") and not path.name.startswith("."):
-            found[stem] = path
+        if ending.lower() not in ENDINGS or path.name.startswith("."):
+            continue
+        name = key(stem)
+        if name in found:
+            raise ValueError(
+                f"{path}: must be the only image of its name; {found[name].name} is there too; remove one of them"
+            )
+        found[name] = path
     return found

@@ -40,7 +40,7 @@ def read_dataset(root: Path) -> Dataset:
     release = _one_release(str(root), [p.name for p in folders])
     cases, incomplete = [], {}
     for folder in folders:
-        files = {name.lower(): path for name, path in image_files(folder).items()}
+        files = image_files(folder, key=str.lower)
         wanted = [f"{folder.name}_{part.lower()}" for part in (*CHANNELS, "seg")]
         missing = [name for name in wanted if name.lower() not in files]
         if missing:

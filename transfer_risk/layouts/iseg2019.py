@@ -29,9 +29,9 @@ def matches(root: Path) -> bool:
 def read_dataset(root: Path) -> Dataset:
     """The data set, subject-2 before subject-10; a subject of the training set without all of its files is incomplete."""
     found: dict[str, dict[str, Path]] = {f"subject-{k}": {} for k in range(1, SUBJECTS + 1)}
-    for name, path in image_files(root).items():
+    for name, path in image_files(root, key=str.lower).items():
         if match := FILE.fullmatch(name):
-            found.setdefault(match[1].lower(), {})[match[2].upper()] = path
+            found.setdefault(match[1], {})[match[2].upper()] = path
     cases, incomplete = [], {}
     for subject in sorted(found, key=natural):
         files = found[subject]

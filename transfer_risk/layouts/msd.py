@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from transfer_risk.imagefiles import channel_count
 from transfer_risk.layouts.dataset import Dataset, folder_name, numbered, read_object, whole
 from transfer_risk.tasks import Case
 
@@ -18,7 +20,8 @@ def read_dataset(root: Path) -> Dataset:
     """The data set; channels of a 4D image are read as `file#k`; a case without one of its listed files is incomplete.
 
     Raises:
-        ValueError: naming dataset.json, if it is missing, no JSON object, or if a label or channel has no number.
+        ValueError: naming dataset.json, if it is missing, no JSON object, or if a label or channel has no number; naming the
+            image, if it has more channels than dataset.json names.
     """
     path = root / "dataset.json"
     description = read_object(path)
@@ -35,8 +38,17 @@ def read_dataset(root: Path) -> Dataset:
         if missing := [file for file in (image, label) if not file.is_file()]:
             incomplete[id_] = f"{missing[0]}: no such file, though {path} lists it"
             continue
-        parts = (
-            [f"{image}#{k}" for k in range(len(channels))] if len(channels) > 1 else [str(image)]
-        )
-        cases.append(Case(id_, tuple(parts), str(label)))
+        cases.append(Case(id_, _channels(image, channels, path), str(label)))
     return Dataset(folder_name(root), channels, labels, tuple(cases), incomplete=incomplete)
+
+
+def _channels(image: Path, names: Sequence[str], description: Path) -> tuple[str, ...]:
+    """The image's channels; one that has too few, or cannot be read, says so when it is."""
+    if len(names) < 2:
+        return (str(image),)
+    if (number := channel_count(image)) > len(names):
+        raise ValueError(
+            f"{image}: has {number} channels, {description} names {len(names)} in modality ({', '.join(names)}); name them "
+            "all there, in the order of the image"
+        )
+    return tuple(f"{image}#{k}" for k in range(len(names)))

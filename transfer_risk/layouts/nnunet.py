@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.layouts.dataset import (
+    ENDINGS,
     Dataset,
     folder_name,
     image_files,
@@ -28,20 +30,27 @@ def read_dataset(root: Path) -> Dataset:
     """The data set; a held-out fold comes from splits_final.json where there is one.
 
     Raises:
-        ValueError: naming the file, if a labelled case has no image, or a JSON file is not as nnU-Net writes it.
+        ValueError: naming the file, if a labelled case has no image, files are of a kind that is not read, or a JSON file is
+            not as nnU-Net writes it.
     """
     path = root / "dataset.json"
     description = read_object(path)
     channels = numbered(description["channel_names"], path, "channel_names")
     labels, ignore = _labels(description, root)
-    images = image_files(root / "imagesTr")
+    images, masks = image_files(root / "imagesTr"), image_files(root / "labelsTr")
+    ending = description.get("file_ending", ENDINGS[0])
+    if not masks and ending not in ENDINGS:
+        raise ValueError(
+            f"{path}: file_ending is {shown(ending)}, which is not read; convert images and labels to one of "
+            f"{', '.join(ENDINGS)}"
+        )
     cases = []
-    for id_, label in image_files(root / "labelsTr").items():
+    for id_, label in masks.items():
         wanted = [f"{id_}_{k:04d}" for k in range(len(channels))]
         missing = [w for w in wanted if w not in images]
         if missing:
             raise ValueError(
-                f"{root}/imagesTr: has no {missing[0]}{description['file_ending']} for {label}"
+                f"{root}/imagesTr: has no image {missing[0]} ({', '.join(ENDINGS)}) for {label}; add it, or remove the label"
             )
         cases.append(Case(id_, tuple(str(images[w]) for w in wanted), str(label)))
     return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _test(root))
@@ -50,26 +59,50 @@ def read_dataset(root: Path) -> Dataset:
 def _labels(
     description: dict[str, Any], root: Path
 ) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Raw values by class, and those to ignore.
+    """Raw values by class in the order of nnU-Net's outputs, and those to ignore.
 
-    Regions (lists of values) become exclusive classes: region i is written as regions_class_order[i], later ones over
-    earlier ones, as nnU-Net writes its predictions.
+    Classes are in the order of their values; regions (one class or more with several values) in that of the file.
     """
     path = root / "dataset.json"
     declared = {
-        name: value for name, value in description["labels"].items() if name != "background"
+        name: value if isinstance(value, list) else [value]
+        for name, value in description["labels"].items()
+        if name != "background"
     }
-    ignored = [declared.pop("ignore")] if "ignore" in declared else []
-    ignore = tuple(whole(v, f"{path}: the value of ignore in labels") for v in ignored)
-    if any(isinstance(value, list) for value in declared.values()):
-        order = description.get("regions_class_order")
-        if not order or len(order) != len(declared):
+    where = f"{path}: the value of"
+    ignore = tuple(whole(v, f"{where} ignore in labels") for v in declared.pop("ignore", ()))
+    labels = {
+        name: tuple(whole(v, f"{where} class {name!r}") for v in values)
+        for name, values in declared.items()
+    }
+    if any(len(values) > 1 for values in labels.values()):
+        return _exclusive(labels, description.get("regions_class_order") or (), path), ignore
+    return dict(sorted(labels.items(), key=lambda item: item[1])), ignore
+
+
+def _exclusive(
+    regions: Mapping[str, tuple[int, ...]], order: Sequence[int], path: Path
+) -> dict[str, tuple[int, ...]]:
+    """Raw values of each region that are in no later one, as later outputs overwrite earlier ones.
+
+    The value that `order` (regions_class_order) has for the region comes first where it is among them: what is predicted
+    is written as the first.
+
+    Raises:
+        ValueError: naming the file, if all values of a region are in later ones.
+    """
+    last = {value: name for name, values in regions.items() for value in values}
+    wanted = dict(zip(regions, order, strict=False))
+    exclusive = {}
+    for name in regions:
+        own = [value for value, region in last.items() if region == name]
+        if not own:
             raise ValueError(
-                f"{path}: regions need regions_class_order with {len(declared)} values"
+                f"{path}: region {name!r} must have a value that no later one has, as later ones overwrite earlier ones; "
+                f"got {shown(list(regions[name]))}; list the outermost region first"
             )
-        declared = dict(zip(declared, order, strict=True))
-    where = f"{path}: the value of class"
-    return {name: (whole(v, f"{where} {name!r}"),) for name, v in declared.items()}, ignore
+        exclusive[name] = tuple(sorted(own, key=lambda v: v != wanted.get(name)))
+    return exclusive
 
 
 def _test(root: Path) -> tuple[str, ...]:

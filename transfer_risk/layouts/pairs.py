@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,22 @@ def matches(root: Path) -> bool:
     return (root / "images").is_dir() and (root / "labels").is_dir()
 
 
-def read_dataset(root: Path, channels: Collection[str] = ()) -> Dataset:
-    """The data set; channels are the suffixes that images of any case have, classes the values of all labels.
+def read_dataset(
+    root: Path,
+    channels: Collection[str] = (),
+    classes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Dataset:
+    """The data set; channels are the suffixes that images of any case have, classes the values of all label files.
 
-    With `channels`, as a task file names them, others do not count: no case need have them.
+    With `channels`, as a task file names them, others do not count: no case need have them. With `classes`, given
+    with their raw values, no label file is read.
 
     An image belongs to the case of the longest name that it starts with. One that has just the name of the case is its only
     image. A case that lacks a channel which another has is incomplete.
 
     Raises:
-        ValueError: naming the file, if a label file cannot be read or holds other values than whole numbers.
+        ValueError: naming the file, if a label file cannot be read or holds other values than whole numbers, or if a file is
+            there twice.
     """
     labels = image_files(root / "labels")
     found = _images(image_files(root / "images"), labels)
@@ -47,17 +53,32 @@ def read_dataset(root: Path, channels: Collection[str] = ()) -> Dataset:
             )
         else:
             cases.append(Case(id_, tuple(str(own[c]) for c in named.values()), str(labels[id_])))
-    values = sorted({v for case in cases for v in _values(str(case.label))} - {0})
-    classes = {f"label{v}": (v,) for v in values}
+    if classes is None:
+        classes = _classes(cases)
     return Dataset(folder_name(root), tuple(named), classes, tuple(cases), incomplete=incomplete)
 
 
+def _classes(cases: Iterable[Case]) -> dict[str, tuple[int, ...]]:
+    """A class for each value but 0 that a label file holds."""
+    values = {v for case in cases for v in _values(str(case.label))}
+    return {f"label{v}": (v,) for v in sorted(values - {0})}
+
+
 def _images(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, dict[str, Path]]:
-    """Of each labelled case its images by channel; the one channel of an image with the name of the case is empty."""
+    """Of each labelled case its images by channel; the one channel of an image with the name of the case is empty.
+
+    Raises:
+        ValueError: naming both, if two images are the same channel of one case.
+    """
     found: dict[str, dict[str, Path]] = {id_: {} for id_ in labels}
     for name, path in images.items():
         if owner := _owner(name, labels):
-            found[owner][name.removeprefix(owner).lstrip("_-")] = path
+            channel = name.removeprefix(owner).lstrip("_-")
+            if other := found[owner].get(channel):
+                raise ValueError(
+                    f"{path}: must be the only image of its channel and case; {other.name} is there too; remove one of them"
+                )
+            found[owner][channel] = path
     return {id_: {"": own[""]} if "" in own else own for id_, own in found.items()}
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.files import explained
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
-from transfer_risk.layouts.dataset import Dataset
+from transfer_risk.layouts.dataset import ENDINGS, Dataset
+from transfer_risk.layouts.keys import check_keys
 from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
-from transfer_risk.tomlfiles import read_toml, refuse_unknown
+from transfer_risk.tomlfiles import read_toml
 
-KEYS = (
-    *("format", "name", "root", "layout", "channels", "classes", "ignore", "background", "region"),
-    *("labels", "slices", "split", "training"),
-)
-"""What a task file may have."""
-SPLIT = ("cases", "test")
 LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
 
 
@@ -28,26 +23,31 @@ def load_task(path: str | Path) -> Task:
     `[split] cases` restricts the task to some cases of the data folder (a partition, or those that are complete); without it
     the task has all of them. `[split] test` says which of them are kept for evaluation.
 
+    Raw values that are no class's and not ignored are background where the data set declares them or `background` has them;
+    0 always is. File pairs declare none: a task file with `[labels]` and `background`, as `write_tasks` makes it, says all,
+    and no label file is read here; where one of them is missing, every value that the label files hold counts as declared.
+
     Raises:
         ValueError: naming the file, if it or the data folder is missing, incomplete or contradictory.
     """
     table = read_toml(path)
     with explained(path):
-        _check_keys(table)
+        check_keys(table)
         root = (Path(path).parent / table["root"]).resolve()
-        dataset = read_dataset(root, table["layout"], table.get("channels", ()))
+        said = table.get("labels") if "background" in table else None
+        dataset = read_dataset(root, table["layout"], table.get("channels", ()), said or None)
         return replace(task_of(table, dataset, root), path=str(path))
 
 
-def _check_keys(table: dict[str, Any]) -> None:
-    """Raise ValueError where a key is unknown: a misspelt one would do nothing, without a word."""
-    refuse_unknown(table, KEYS, "a task file")
-    refuse_unknown(table.get("split", {}), SPLIT, "[split]")
-    refuse_unknown(table.get("slices", {}), [f.name for f in fields(Slices)], "[slices]")
+def read_dataset(
+    root: Path,
+    layout: str | None = None,
+    channels: Sequence[str] = (),
+    classes: Mapping[str, Sequence[int]] | None = None,
+) -> Dataset:
+    """The data set in a folder, its layout recognised where not given; of `pairs`, with these channels and classes if given.
 
-
-def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] = ()) -> Dataset:
-    """The data set in a folder, its layout recognised where not given; of `pairs`, on these channels alone if given.
+    Other layouts say themselves which there are.
 
     Raises:
         ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
@@ -62,8 +62,8 @@ def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] 
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
         )
     try:
-        chosen = {"channels": channels} if name == "pairs" else {}  # others say which there are
-        dataset: Dataset = LAYOUTS[name].read_dataset(root, **chosen)
+        said = (channels, classes) if name == "pairs" else ()
+        dataset: Dataset = LAYOUTS[name].read_dataset(root, *said)
     except KeyError as error:
         raise ValueError(f"{root / 'dataset.json'}: needs the key {error.args[0]!r}") from None
     except (TypeError, AttributeError) as error:
@@ -71,8 +71,9 @@ def read_dataset(root: Path, layout: str | None = None, channels: Sequence[str] 
             f"{root / 'dataset.json'}: is not as the layout {name} has it ({error})"
         ) from None
     if not dataset.cases:
-        reasons = "".join(f"; {reason}" for reason in list(dataset.incomplete.values())[:1])
-        raise ValueError(f"{root}: holds no labelled case in the layout {name}{reasons}")
+        endings = f"files that are read end in {', '.join(ENDINGS)}"
+        reason = next(iter(dataset.incomplete.values()), endings)
+        raise ValueError(f"{root}: holds no labelled case in the layout {name}; {reason}")
     return dataset
 
 

@@ -172,6 +172,9 @@ def _table(
         )
     test = own or held_out(cases, fold=fold)
     listed = {"cases": list(choice.cases)} if choice.cases else {}
+    others = [v for name, own in dataset.labels.items() if name not in choice.labels for v in own]
+    # file pairs declare no values: what they hold now is written down, so that what comes later is noticed
+    found = {"background": [0, *others]} if layout == "pairs" else {}
     return {
         "format": 1,
         "name": choice.name,
@@ -180,6 +183,7 @@ def _table(
         "channels": list(choice.channels),
         "classes": ["background", *choice.labels],
         "ignore": list(dataset.ignore),
+        **found,
         "region": "all",
         "labels": {label: list(dataset.labels[label]) for label in choice.labels},
         "slices": asdict(Slices()),
