@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from transfer_risk.loadreport import parts
-from transfer_risk.networks import LAYERS, with_outputs
+from transfer_risk.networks import LAYERS, in_own_order, with_outputs
 from transfer_risk.sources import Source, class_order, evaluating
 from transfer_risk.tasks import Decision
 
@@ -95,18 +95,20 @@ def in_class_order(student: Source, classes: Sequence[str]) -> Source:
     order = class_order(student.classes, classes)
     if order is None:
         return student
-    layer = None
     if student.activation == "softmax":
         layer = student.network.get_submodule(head_name(student.network, student))
-    if not isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
-        raise ValueError(
-            f"source {student.name} has the task's classes in another order ({', '.join(student.classes)}, not "
-            f"{', '.join(classes)}), and its head cannot be put in order; use --head new"
-        )
-    with torch.no_grad():
-        for parameter in layer.parameters(recurse=False):
-            parameter.copy_(parameter[order].clone())
-    return replace(student, classes=tuple(classes))
+        shape = student.preprocessing.size or (64,) * student.spatial_dims
+        images = torch.rand(1, len(student.channels), *shape)
+        with evaluating(student.network), torch.no_grad():
+            wanted = student.logits(images)[:, order]
+            for parameter in layer.parameters(recurse=False):
+                parameter.copy_(parameter[order].clone())
+            if torch.allclose(student.logits(images), wanted, atol=1e-4):
+                return replace(student, classes=tuple(classes))
+    raise ValueError(
+        f"source {student.name} has the task's classes in another order ({', '.join(student.classes)}, not "
+        f"{', '.join(classes)}), and its head cannot be put in order; use --head new"
+    )
 
 
 def freeze(network: nn.Module, pattern: str) -> None:
@@ -221,9 +223,16 @@ def _with_new_layer(source: Source, num_classes: int) -> Source:
 
 
 def _softmax(source: Source, num_classes: int) -> Source:
-    """The source as one of so many nameless classes by softmax."""
-    classes = tuple(map(str, range(num_classes)))
-    return replace(source, classes=classes, labels={}, decision=Decision(), activation="softmax")
+    """The source as one of so many nameless classes by softmax, whose channels are in the order of its last layer."""
+    in_own_order(source.network)
+    return replace(
+        source,
+        classes=tuple(map(str, range(num_classes))),
+        labels={},
+        decision=Decision(),
+        activation="softmax",
+        architecture={k: v for k, v in source.architecture.items() if k != "order"},
+    )
 
 
 def _forget(network: nn.Module, name: str) -> None:

@@ -160,7 +160,7 @@ def decide(source: Source, probabilities: Array) -> Array:
 
     Without offsets, regions that overwrite each other (`sigmoid`) are decided as nnU-Net does: the last above one half.
     """
-    offsets = source.decision.offsets
+    offsets = source.decision.offsets if source.decision.kind != "argmax" else ()
     if source.activation == "sigmoid" and not offsets:
         return _last_region(probabilities)
     factors = np.exp(np.asarray(offsets or [0.0] * len(probabilities), dtype=np.float32))

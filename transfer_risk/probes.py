@@ -185,6 +185,8 @@ def features_of(source: Source, layer: nn.Module, batch: Batch) -> Tensor:
     finally:
         hook.remove()
     features, made = seen[0]
+    if order := source.architecture.get("order"):
+        made = made[:, order]
     crops = list(_crops(logits.shape[2:], features.shape[2:]))
     if len(seen) == 1:  # else the network's outputs are a mean over mirrored images
         own = source.activation

@@ -129,7 +129,7 @@ class Decision:
 
     Args:
         kind: `argmax`, or where the offsets come from: `tuned` or `adjusted`.
-        offsets: One for each class; none with `argmax`.
+        offsets: One for each class; none, or 0, with `argmax`.
     """
 
     kind: str = "argmax"
@@ -139,10 +139,10 @@ class Decision:
         """Check the word and the numbers, and that offsets are there where the word says so, and only there."""
         one_of("decision.kind", self.kind, ("argmax", "tuned", "adjusted"))
         numbers("decision.offsets", self.offsets, Real, positive=False)
-        if (self.kind == "argmax") == bool(self.offsets):
+        if any(self.offsets) if self.kind == "argmax" else not self.offsets:
             raise ValueError(
-                "decision.offsets must be one for each class where decision.kind is tuned or adjusted, and none where it is "
-                f"argmax; got {list(self.offsets)} for {self.kind!r}"
+                "decision.offsets must be one for each class where decision.kind is tuned or adjusted, and none, or 0, "
+                f"where it is argmax; got {list(self.offsets)} for {self.kind!r}"
             )
 
     @classmethod

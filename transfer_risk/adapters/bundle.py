@@ -11,11 +11,12 @@ from torch import nn
 
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.monai import network_class, spatial_dims
-from transfer_risk.adapters.order import order_of, reorder
+from transfer_risk.adapters.order import order_of
 from transfer_risk.adapters.references import expressions, resolved
 from transfer_risk.adapters.transforms import activation, preprocessing
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import explained
+from transfer_risk.networks import reorder
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
 

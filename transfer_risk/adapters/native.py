@@ -16,7 +16,6 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import write_text, written
 from transfer_risk.networks import UNet
-from transfer_risk.outputs import num_channels
 from transfer_risk.sources import Source
 
 
@@ -77,16 +76,12 @@ def _network(table: Mapping[str, Any], channels: int, classes: int) -> UNet:
     return UNet(channels, classes, **options).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _network_table(source: Source) -> dict[str, Any]:
-    """The `[network]` table; arguments that are None stand in `none`, and an order of channels that are gone is left out."""
-    architecture = dict(source.architecture)
-    channels = num_channels(source.activation, len(source.classes))
-    if len(architecture.get("order", ())) not in channels:
-        architecture.pop("order", None)
+def _network_table(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The `[network]` table; arguments that are None stand in `none`."""
     given = architecture.get("arguments", {})
     nothing = [name for name, value in given.items() if value is None]
     if not nothing:
-        return architecture
+        return dict(architecture)
     kept = {name: value for name, value in given.items() if value is not None}
     return {**architecture, "arguments": kept, "none": nothing}
 
@@ -105,7 +100,7 @@ def _toml(source: Source) -> str:
         "encoder": source.encoder,
         "missing_channels": source.missing_channels,
         "labels": dict(source.labels),
-        "network": _network_table(source),
+        "network": _network_table(source.architecture),
         "preprocessing": asdict(source.preprocessing),
         "decision": asdict(source.decision),
         "trained": dict(source.trained),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from transfer_risk.adapters.description import Description
+from transfer_risk.networks import reorder
 from transfer_risk.outputs import num_channels
 
 
@@ -50,32 +49,3 @@ def put_in_order(network: nn.Module, description: Description) -> dict[str, list
     order = order_of(description, count)
     reorder(network, order)
     return {"order": order} if order else {}
-
-
-def reorder(network: nn.Module, order: Sequence[int]) -> None:
-    """Let a network return its channels in an order from now on, whatever it is given; its weights stay as they are.
-
-    An output with another number of channels, such as that of a new head, is left alone; so is all of them if the order is
-    empty.
-
-    >>> import torch
-    >>> network = nn.Identity()
-    >>> reorder(network, [1, 0])
-    >>> network(torch.tensor([[[[1.0]], [[2.0]]]])).flatten()
-    tensor([2., 1.])
-    """
-    if order:
-        network.register_forward_hook(partial(_reordered, list(order)))
-
-
-def _reordered(order: list[int], _: nn.Module, images: tuple[Any, ...], outputs: Any) -> Any:
-    """A network's outputs with the channels of each tensor (B, Z, *S), or (B, heads, Z, *S), in order."""
-    if isinstance(outputs, Mapping):
-        return {key: _reordered(order, _, images, value) for key, value in outputs.items()}
-    if isinstance(outputs, list | tuple):
-        return [_reordered(order, _, images, value) for value in outputs]
-    if not isinstance(outputs, Tensor):
-        return outputs
-    axis = outputs.ndim - images[0].ndim + 1
-    fits = axis in (1, 2) and outputs.shape[axis] == len(order)
-    return outputs[(slice(None),) * axis + (order,)] if fits else outputs
