@@ -11,7 +11,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import IO
 
 import numpy as np
@@ -43,7 +42,7 @@ class Predictions:
     every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, int] = field(default_factory=dict)  # where in the file
-    _file: IO[bytes] = field(default_factory=partial(tempfile.TemporaryFile, buffering=0))
+    _file: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))
 
     def __post_init__(self) -> None:
         """Close the file when the predictions are no longer needed."""
