@@ -227,7 +227,7 @@ def test_a_ranking_without_regret_is_named(monkeypatch):
 
 
 def test_intervals_of_shares_in_the_results_end_within_0_and_1():
-    shares = ("eep_dice", "eep_dice_argmax", "dice", "probe_dice")
+    shares = ("eep_dice", "eep_dice_argmax", "dice")
     table = pd.read_csv(FIGURES.parent / "analysis" / "results" / "rank_sources.csv")
     for name in shares:
         ends = table[[f"{name}_low", f"{name}_high"]].dropna()

@@ -660,7 +660,7 @@ def test_arrays_of_files_and_what_stands_in_ignored_pixels_change_no_score():
         outside = np.where((labels < 0)[:, None], np.nan, theta)
         assert (labels < 0).any() and score(outside, labels, 2) == plain
         inside = np.where((labels == 0)[:, None], np.nan, theta)
-        with pytest.raises(ValueError, match="must not be negative and sum to 1"):
+        with pytest.raises(ValueError, match="check the probabilities for NaN"):
             score(inside, labels, 2)
     with pytest.raises(ValueError, match="must have a pixel that counts"):
         leep(np.zeros((0, 2, 5)), np.zeros((0, 5), dtype=int), 2)

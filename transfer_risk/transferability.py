@@ -202,7 +202,11 @@ def given(
     sums = theta.sum(1, dtype=_precise(theta))
     low, high = (float(v) for v in sums[valid].aminmax())
     least = float(theta.amin(1)[valid].amin())
-    if not (least >= -SUM_TOLERANCE and low >= 1 - SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE):
+    if math.isnan(least):
+        raise ValueError(
+            "probabilities must be numbers in every pixel that counts; check the probabilities for NaN"
+        )
+    if least < -SUM_TOLERANCE or low < 1 - SUM_TOLERANCE or high > 1 + SUM_TOLERANCE:
         raise ValueError(
             f"probabilities must not be negative and sum to 1 over axis 1; the least is {least:g}, the sums are {low:g} to "
             f"{high:g}. Give the source's softmax, not its logits"
