@@ -27,6 +27,11 @@ CACHE = 2**30
 Progress = Callable[[str], None]
 
 
+def _unbuffered() -> IO[bytes]:
+    """A temporary file whose closing has nothing left to write, that a full folder would refuse."""
+    return tempfile.TemporaryFile(buffering=0)
+
+
 @dataclass(eq=False)
 class Predictions:
     """Valid voxels of each case: probabilities (1, Z, n) and labels (1, n); can be gone through again and again.
@@ -42,7 +47,7 @@ class Predictions:
     every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, int] = field(default_factory=dict)  # where in the file
-    _file: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))
+    _file: IO[bytes] = field(default_factory=_unbuffered)
 
     def __post_init__(self) -> None:
         """Close the file when the predictions are no longer needed."""
