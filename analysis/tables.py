@@ -62,11 +62,6 @@ def recipes() -> str:
     return _recipes("recipes", ["regime"], *names)
 
 
-def recommended() -> str:
-    """The same, of the recommended recipe and what stands beside it."""
-    return _recipes("recipes", ["regime"], *RECOMMENDED, "class-weight", "risk-map")
-
-
 def matched() -> str:
     """Paired difference to vanilla of 30 iterations more, which takes as long as a recipe with a probe."""
     names = ("probe", RECOMMENDED[0], *RECOMMENDED[2:], "class-weight", "risk-map")
@@ -252,7 +247,6 @@ TABLES: dict[str, Callable[[], str]] = {
         *(
             recipes,
             matched,
-            recommended,
             confirmed,
             confirmed_matched,
             second_anatomy,
