@@ -215,9 +215,7 @@ def _crops(shape: Sequence[int], padded: Sequence[int]) -> Iterator[tuple[slice,
         raise ValueError(
             f"a probe needs a last layer at the resolution of the images {tuple(shape)}; it works on {tuple(padded)}"
         )
-    room = [m - n for n, m in zip(shape, padded, strict=True)]
-    for half in (0, 1, 2):
-        for odd in (0, 1) if half == 1 else (0,):
-            starts = [(half * r + odd) // 2 for r in room]
-            inside = (slice(s, s + n) for s, n in zip(starts, shape, strict=True))
-            yield (slice(None), slice(None), *inside)
+    room = np.subtract(padded, shape)
+    for starts in (0 * room, room // 2, (room + 1) // 2, room):
+        inside = (slice(s, s + n) for s, n in zip(starts.tolist(), shape, strict=True))
+        yield (slice(None), slice(None), *inside)
