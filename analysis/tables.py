@@ -75,8 +75,18 @@ def confirmed() -> str:
 
 def confirmed_matched() -> str:
     """The same against vanilla of 30 iterations more."""
-    names = [n for n in CONFIRMED if n != RECOMMENDED[1]]
-    return _recipes("recipes_confirmed_matched", ["regime"], *names, reference=RECOMMENDED[1])
+    return _confirmed("recipes_confirmed_matched")
+
+
+def second_confirmed() -> str:
+    """That on subjects of another brain."""
+    return _confirmed("recipes_second_confirmed_matched")
+
+
+def _confirmed(name: str) -> str:
+    longer = RECOMMENDED[1]
+    names = [n for n in CONFIRMED if n != longer]
+    return _recipes(name, ["regime"], *names, reference=longer)
 
 
 def second_anatomy() -> str:
@@ -249,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
             matched,
             confirmed,
             confirmed_matched,
+            second_confirmed,
             second_anatomy,
             ranking,
             ranking_confirmed,
