@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import channel_count
 from transfer_risk.layouts.dataset import Dataset, folder_name, numbered, read_object, whole
 from transfer_risk.tasks import Case
@@ -34,7 +35,7 @@ def read_dataset(root: Path) -> Dataset:
         image, label = root / pair["image"], root / pair["label"]
         if label.name.startswith("._"):
             continue
-        id_ = label.name.removesuffix(".gz").removesuffix(".nii")
+        id_, _ = stem_and_ending(label.name)
         if missing := [file for file in (image, label) if not file.is_file()]:
             incomplete[id_] = f"{missing[0]}: no such file, though {path} lists it"
             continue
