@@ -15,8 +15,9 @@ import pandas as pd
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-CONFIRMED = ("probe + adaptive-risk + Dice", "vanilla, longer", "CE + Dice")
-RECOMMENDED = ("probe + adaptive-risk", "vanilla, longer", "vanilla, lr x 3", "CE + Dice")
+PROBED, ADDED, LONGER = "probe + adaptive-risk", "probe + adaptive-risk + Dice", "vanilla, longer"
+CONFIRMED = (ADDED, LONGER, "CE + Dice")
+STUDIED = (PROBED, LONGER, "vanilla, lr x 3", "CE + Dice")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -58,14 +59,14 @@ def table3() -> str:
 
 def recipes() -> str:
     """Paired difference to vanilla of each recipe, by regime."""
-    names = ("class-weight", "trs-map", "risk-map", "probe", *RECOMMENDED, "probe + eep-risk")
+    names = ("class-weight", "trs-map", "risk-map", "probe", *STUDIED, "probe + eep-risk")
     return _recipes("recipes", ["regime"], *names)
 
 
 def matched() -> str:
     """Paired difference to vanilla of 30 iterations more, which takes as long as a recipe with a probe."""
-    names = ("probe", RECOMMENDED[0], *RECOMMENDED[2:], "class-weight", "risk-map")
-    return _recipes("recipes_matched", ["regime"], *names, reference=RECOMMENDED[1])
+    names = ("probe", PROBED, *STUDIED[2:], "class-weight", "risk-map")
+    return _recipes("recipes_matched", ["regime"], *names, reference=LONGER)
 
 
 def confirmed() -> str:
@@ -84,20 +85,19 @@ def second_confirmed() -> str:
 
 
 def _confirmed(name: str) -> str:
-    longer = RECOMMENDED[1]
-    names = [n for n in CONFIRMED if n != longer]
-    return _recipes(name, ["regime"], *names, reference=longer)
+    names = [n for n in CONFIRMED if n != LONGER]
+    return _recipes(name, ["regime"], *names, reference=LONGER)
 
 
 def second_anatomy() -> str:
     """The same on subjects that are deformations of another brain."""
-    return _recipes("recipes_second", ["regime"], "probe", *RECOMMENDED, "class-weight", "risk-map")
+    return _recipes("recipes_second", ["regime"], "probe", *STUDIED, "class-weight", "risk-map")
 
 
 def schedule() -> str:
     """Paired difference to vanilla at the paper's learning rate, by cohort, iterations and decision."""
     groups = ["anatomy", "iterations", "decision"]
-    return _recipes("schedule", groups, "risk-map", RECOMMENDED[0])
+    return _recipes("schedule", groups, "risk-map", PROBED)
 
 
 def _recipes(name: str, groups: list[str], *names: str, reference: str = "vanilla") -> str:
@@ -122,15 +122,15 @@ def _recipes(name: str, groups: list[str], *names: str, reference: str = "vanill
 
 def ranking() -> str:
     """Kendall, top-1 and regret of each score, by cohort and recipe."""
-    columns = [(a, RECOMMENDED[0]) for a in ("tissue", "partitions")]
-    columns += [("all", recipe) for recipe in ("vanilla", "risk-map", RECOMMENDED[0])]
+    columns = [(a, PROBED) for a in ("tissue", "partitions")]
+    columns += [("all", recipe) for recipe in ("vanilla", "risk-map", PROBED)]
     return _ranking("ranking_summary", columns)
 
 
 def ranking_confirmed() -> str:
     """The same of other subjects, with Dice added."""
-    columns = [(a, CONFIRMED[0]) for a in ("tissue", "partitions")]
-    for recipe in ("vanilla", CONFIRMED[0]):
+    columns = [(a, ADDED) for a in ("tissue", "partitions")]
+    for recipe in ("vanilla", ADDED):
         columns += [("all", recipe), ("all", f"{recipe}, 1000 iterations")]
     return _ranking("ranking_confirmed_summary", columns)
 

@@ -114,6 +114,21 @@ def test_cached_features_give_the_same_training(task):
     assert Features.of(small.student, small.samples, recipe) is None
 
 
+def test_cached_features_heed_the_order_of_channels(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("a", "b")))
+    ordered = {"activation": "sigmoid", "architecture": {"order": [1, 0]}}
+    source = replace(make_source(("background", "a")), classes=task.classes, **ordered)
+    recipe = tr.Recipe(method="vanilla")
+    start = begin(source, task, recipe)
+    student = start.student
+    features = Features.of(student, start.samples, recipe)
+    batch = start.samples.batch(np.arange(2))
+    expected = student.logits(batch.images)
+    torch.testing.assert_close(features.logits(batch), expected, rtol=1e-4, atol=1e-5)
+    plain = replace(student, architecture={}).logits(batch.images)
+    assert not torch.allclose(plain, expected, atol=1e-3)
+
+
 def test_bf16_trains_close_to_fp32(task):
     _, _, _, losses = trained(make_source(), task, method="vanilla", lr=1e-3)
     for cache in (0.0, 1.0):

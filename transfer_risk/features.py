@@ -61,7 +61,7 @@ class Features:
         chosen = [level.index_select(0, batch.places).permute(0, 3, 1, 2) for level in self.levels]
         height, width = batch.labels.shape[1:]
         outputs = network.decode(chosen)[..., :height, :width]
-        return class_logits(outputs, self.student.activation)
+        return class_logits(self.student.ordered(outputs), self.student.activation)
 
 
 def _room(count: int, level: Tensor) -> Tensor:

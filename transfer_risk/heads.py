@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from transfer_risk.loadreport import parts
-from transfer_risk.networks import LAYERS, in_own_order, with_outputs
+from transfer_risk.networks import LAYERS, with_outputs
 from transfer_risk.sources import Source, class_order, evaluating
 from transfer_risk.tasks import Decision
 
@@ -224,7 +224,6 @@ def _with_new_layer(source: Source, num_classes: int) -> Source:
 
 def _softmax(source: Source, num_classes: int) -> Source:
     """The source as one of so many nameless classes by softmax, whose channels are in the order of its last layer."""
-    in_own_order(source.network)
     return replace(
         source,
         classes=tuple(map(str, range(num_classes))),

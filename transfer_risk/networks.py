@@ -1,9 +1,7 @@
-"""The classic 2D U-Net (Ronneberger et al., MICCAI 2015) with batch norm; for any network a new head or channel order."""
+"""The classic 2D U-Net (Ronneberger et al., MICCAI 2015) with batch normalisation; another last layer for any network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -94,39 +92,3 @@ def with_outputs(network: nn.Module, name: str, outputs: int) -> nn.Module:
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, new)
     return network
-
-
-def reorder(network: nn.Module, order: Sequence[int]) -> None:
-    """Let a network return its channels in an order from now on, whatever it is given; its weights stay as they are.
-
-    An output with another number of channels, such as that of a new head, is left alone; so is all of them if the order is
-    empty.
-
-    >>> import torch
-    >>> network = nn.Identity()
-    >>> reorder(network, [1, 0])
-    >>> network(torch.tensor([[[[1.0]], [[2.0]]]])).flatten()
-    tensor([2., 1.])
-    """
-    if order:
-        network.register_forward_hook(partial(_reordered, list(order)))
-
-
-def _reordered(order: list[int], _: nn.Module, images: tuple[Any, ...], outputs: Any) -> Any:
-    """A network's outputs with the channels of each tensor (B, Z, *S), or (B, heads, Z, *S), in order."""
-    if isinstance(outputs, Mapping):
-        return {key: _reordered(order, _, images, value) for key, value in outputs.items()}
-    if isinstance(outputs, list | tuple):
-        return [_reordered(order, _, images, value) for value in outputs]
-    if not isinstance(outputs, Tensor):
-        return outputs
-    axis = outputs.ndim - images[0].ndim + 1
-    fits = axis in (1, 2) and outputs.shape[axis] == len(order)
-    return outputs[(slice(None),) * axis + (order,)] if fits else outputs
-
-
-def in_own_order(network: nn.Module) -> None:
-    """Let a network return its channels as they are again: what `reorder` did says nothing of a new head."""
-    for number, hook in list(network._forward_hooks.items()):
-        if getattr(hook, "func", None) is _reordered:
-            del network._forward_hooks[number]

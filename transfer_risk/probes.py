@@ -185,24 +185,25 @@ def features_of(source: Source, layer: nn.Module, batch: Batch) -> Tensor:
     finally:
         hook.remove()
     features, made = seen[0]
-    if order := source.architecture.get("order"):
-        made = made[:, order]
-    crops = list(_crops(logits.shape[2:], features.shape[2:]))
+    crops = _crops(logits.shape[2:], features.shape[2:])
     if len(seen) == 1:  # else the network's outputs are a mean over mirrored images
-        own = source.activation
-        if own == "none":
-            own = "sigmoid" if made.shape[1] == 1 else "softmax"
-        wanted = logits.softmax(1)
-        crops = [c for c in crops if _equal(class_logits(made[c], own).softmax(1), wanted)]
-    if not crops:
+        crops = (c for c in crops if _gives(source, made[c], logits))
+    if (crop := next(crops, None)) is None:
         raise ValueError(
             f"a probe needs a last layer whose outputs are those of the network; those of source {source.name} are not"
         )
-    return features.float()[crops[0]].movedim(1, -1)
+    return features.float()[crop].movedim(1, -1)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, atol=1e-3)
+def _gives(source: Source, made: Tensor, logits: Tensor) -> bool:
+    """Whether a source's logits are those of its last layer's outputs, cropped; of `none` behind a softmax or a sigmoid."""
+    activation = source.activation
+    if activation == "none":
+        activation = "sigmoid" if made.shape[1] == 1 else "softmax"
+    own = class_logits(source.ordered(made), activation)
+    return own.shape == logits.shape and torch.allclose(
+        own.softmax(1), logits.softmax(1), atol=1e-3
+    )
 
 
 def _crops(shape: Sequence[int], padded: Sequence[int]) -> Iterator[tuple[slice, ...]]:

@@ -168,7 +168,12 @@ class Source:
             found = head(
                 outputs, images.shape[2:], num_channels(self.activation, len(self.classes))
             )
-        return found.float()
+        return self.ordered(found).float()
+
+    def ordered(self, outputs: Tensor) -> Tensor:
+        """The network's channels (B, Z, *S) in the order of the source's classes, where `[network] order` says another."""
+        order = self.architecture.get("order")
+        return outputs[:, order] if order else outputs
 
     def _check_labels(self) -> None:
         """Raise ValueError unless each class is written as a whole number of its own."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations, product
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 from transfer_risk.tomlfiles import refuse_unknown
 
@@ -17,6 +17,8 @@ NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
 SELECTIONS = ("nonzero", "all", "foreground")
 TILINGS = ("fixed", "even")
 ORIENTATIONS = {"".join(c) for ends in permutations(("RL", "AP", "SI")) for c in product(*ends)}
+
+Made = TypeVar("Made", "Preprocessing", "Decision")
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,7 @@ class Preprocessing:
         Raises:
             ValueError: naming a key that is unknown, or whose value is none of the allowed.
         """
-        refuse_unknown(table, [f.name for f in fields(cls)], "preprocessing")
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
-        }
-        return cls(**values)
+        return _made(cls, table, "preprocessing")
 
 
 @dataclass(frozen=True)
@@ -152,11 +150,7 @@ class Decision:
         Raises:
             ValueError: naming a key that is unknown, or whose value is none of the allowed.
         """
-        refuse_unknown(table, [f.name for f in fields(cls)], "decision")
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
-        }
-        return cls(**values)
+        return _made(cls, table, "decision")
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,6 +299,13 @@ def held_out(
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _made(kind: type[Made], table: Mapping[str, Any], where: str) -> Made:
+    """A dataclass of a TOML table, whose lists become tuples; raise ValueError naming `where` and a key that is unknown."""
+    refuse_unknown(table, [f.name for f in fields(kind)], where)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    return kind(**values)
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:

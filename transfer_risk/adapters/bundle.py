@@ -16,7 +16,6 @@ from transfer_risk.adapters.references import expressions, resolved
 from transfer_risk.adapters.transforms import activation, preprocessing
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import explained
-from transfer_risk.networks import reorder
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
 
@@ -50,7 +49,6 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     )
     order, more = _order(found, description, file)
     notes += more
-    reorder(network, order)
     if "preprocessing" not in description.table:
         channels = given.get("in_channels")
         with explained(file):

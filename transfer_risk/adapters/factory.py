@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.adapters.description import Description, folder_of
-from transfer_risk.adapters.order import put_in_order
+from transfer_risk.adapters.order import order_entry
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.networks import with_outputs
 from transfer_risk.sources import Source
@@ -32,7 +32,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     build = _imported(description, trust)
     network = built(build, description)
     head = fit_head(network, description)
-    order = put_in_order(network, description)
+    order = order_entry(description)
     own = description.network.get("weights") is False
     notes = () if own else load_weights(network, weights_file(path, description), trust=trust)
     return description.source(

@@ -10,7 +10,7 @@ from torch import nn
 
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.factory import arguments, built, fit_head, weights_file
-from transfer_risk.adapters.order import put_in_order
+from transfer_risk.adapters.order import order_entry
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.sources import Source
 
@@ -36,7 +36,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     build = network_class(description.target, str(description.file))
     network = built(build, description)
     head = fit_head(network, description)
-    order = put_in_order(network, description)
+    order = order_entry(description)
     notes = load_weights(network, weights_file(path, description), trust=trust)
     return description.source(
         network.eval(),

@@ -1,13 +1,10 @@
-"""The order of a network's channels: of overlapping ones, later overwrite earlier (`[network] order`)."""
+"""The order of a network's channels in its source: of overlapping ones, later overwrite earlier (`[network] order`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from transfer_risk.adapters.description import Description
-from transfer_risk.networks import reorder
 from transfer_risk.outputs import num_channels
 
 
@@ -36,8 +33,8 @@ def order_of(description: Description, count: int, names: Sequence[str] = ()) ->
     return [int(number) for number in numbers]
 
 
-def put_in_order(network: nn.Module, description: Description) -> dict[str, list[int]]:
-    """Give the network the order that `[network]` says; that entry, or an empty table.
+def order_entry(description: Description) -> dict[str, list[int]]:
+    """The entry `order` of the source's table of its network, where `[network]` says one, else an empty table.
 
     `classes` of the description are in that order already.
 
@@ -47,5 +44,4 @@ def put_in_order(network: nn.Module, description: Description) -> dict[str, list
     activation = str(description.table.get("activation", "softmax"))
     count = num_channels(activation, len(description.names("classes")))[0]
     order = order_of(description, count)
-    reorder(network, order)
     return {"order": order} if order else {}
