@@ -10,6 +10,7 @@ of hardness) and negative_transfer_summary.csv (means over pairs, t intervals). 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def by_decile(rows: pd.DataFrame, deciles: Sequence[str]) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs, seeds averaged first, with t intervals of the AUROC, of how far above nearness it is, and of Dice.
 
-    A pair without a lost voxel has no AUROC and does not count there; `pairs` is the number that have one.
+    A pair without a lost voxel has no AUROC and does not count there; `pairs` is the number that have one. Pairs of one
+    target share the model from scratch: intervals that end in `shared` are over targets, their pairs averaged. `below` is
+    the number of pairs in which fine-tuning ended below it.
     """
     table = table.assign(auroc_above_boundary=table["auroc"] - table["auroc_boundary"])
     with_interval = ("auroc", "auroc_matched", "auroc_above_boundary", "dice_difference")
@@ -109,15 +112,28 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     means = table.groupby([*UNITS, "source", "target"], sort=False)[numbers].mean()
     result = []
     for names, block in means.groupby(level=list(UNITS), sort=False):
-        estimates = {name: tr.Estimate.mean(block[name].to_numpy()) for name in numbers}
+        estimates = {name: mean(block[name], name) for name in numbers}
         auroc = estimates["auroc"]
         row = dict(zip(UNITS, names, strict=True)) | {"auroc": auroc.value}
         row |= dict(zip(("low", "high"), auroc.interval(), strict=True)) | {"pairs": auroc.cases}
         for name in numbers[1:]:
             own = estimates[name]
             row |= own.columns(name) if name in with_interval else {name: own.value}
+        for name in with_interval:
+            units = mean(block[name].groupby(level="target").mean(), name)
+            row |= dict(
+                zip((f"{name}_low_shared", f"{name}_high_shared"), units.interval(), strict=True)
+            )
+        gains = block["dice_difference"]
+        row |= {"dice_difference_median": gains.median(), "below": int((gains < 0).sum())}
         result.append(row)
     return pd.DataFrame(result)
+
+
+def mean(values: pd.Series[float], name: str) -> tr.Estimate:
+    """Mean over pairs or targets, whose interval ends where an AUROC does."""
+    bounds = (0.0, 1.0) if name in ("auroc", "auroc_matched") else (-math.inf, math.inf)
+    return tr.Estimate.mean(values.to_numpy(), bounds=bounds)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 For each target of the tissue and the partition tasks its five other tasks are the candidates. Beside the scores stand random
 choice, same modality, same class or institution, and the source that is best on its own task. Writes results/ranking.csv
 (one row per target and source: scores, and the Dice reached by each recipe) and results/ranking_summary.csv (Kendall,
-weighted Kendall, Spearman, top-1, regret in Dice points, with 95 % t intervals over targets). A killed run goes on.
+weighted Kendall, Spearman, top-1, regret in Dice points, and that against the regret of a random choice and of LEEP on the
+same target, with 95 % t intervals over targets). A killed run goes on.
 
 `--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
 iterations too; the results are ranking_confirmed*.csv then.
@@ -18,14 +19,16 @@ from typing import Any
 import pandas as pd
 
 import transfer_risk as tr
+from transfer_risk.auditing import MEASURES
 
 AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
 CONFIRMED = ("vanilla", "CE + Dice", "probe + adaptive-risk + Dice")
 """Those of `--seed`; the jobs are those of `recipes.py --seed`."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
+AGAINST = ("random", "leep")
+"""Choices whose regret is taken from that of each score, target by target."""
 NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 """Class is for tissue, institution for tumours; in a table of both neither."""
-MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
 
 
 def main() -> None:
@@ -120,8 +123,13 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
     means = verdicts.groupby(["score", "target"])[list(MEASURES)].mean()
     rows = []
     for name in audit.scores:
-        for measure in MEASURES:
-            estimate = tr.Estimate.mean(means.loc[name, measure].to_numpy())
+        made = means.loc[name]
+        values = {m: (made[m], bounds) for m, bounds in MEASURES.items()}
+        for other in AGAINST:
+            paired = made["regret"] - means.loc[other, "regret"]
+            values[f"regret_against_{other}"] = paired, (-100.0, 100.0)
+        for measure, (numbers, bounds) in values.items():
+            estimate = tr.Estimate.mean(numbers.to_numpy(), bounds=bounds)
             low, high = estimate.interval()
             row = {"anatomy": anatomy, "recipe": recipe, "score": name, "measure": measure}
             row |= {"value": estimate.value, "low": low, "high": high}

@@ -17,6 +17,7 @@ of the other brain, whose tumour tasks are too hard to tell much, in recipes_sec
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,8 +30,7 @@ LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
 }
 """Those that are trained for long too."""
-LONGER = "vanilla, longer"
-REFERENCES = {"": "vanilla", "_matched": LONGER}
+REFERENCES = {"": "vanilla", "_matched": tr.LONGER}
 """What the recipes are compared with, by the end of the summary's name."""
 FEW = 50
 EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
@@ -54,7 +54,7 @@ def main() -> None:
     else:
         name = "recipes_second" if options.t1 else "recipes"
         parts = [rows_of(tr.transfer_study(options, a)) for a in tr.TASKS]
-    table = with_longer(pd.concat(parts, ignore_index=True))
+    table = tr.with_longer(pd.concat(parts, ignore_index=True))
     table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.2f")
     for end, reference in REFERENCES.items():
         summary = summary_of(table, reference)
@@ -96,20 +96,6 @@ def confirming(study: tr.TransferStudy) -> pd.DataFrame:
     return study.run(jobs, f"confirmed-{study.cohort}")
 
 
-def with_longer(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with their regime; vanilla of 30 iterations later stands beside as `LONGER`."""
-    regular = tr.regular(table)
-    later = table.drop(regular.index)
-    later = later.assign(recipe=LONGER, iterations=later["iterations"] - tr.PROBE_STEPS)
-    made = pd.concat([regular, later], ignore_index=True)
-    words = made["anatomy"] + ", " + made["iterations"].astype(str) + " iterations"
-    few = made["slices"].gt(0)
-    made.insert(
-        0, "regime", words.where(~few, words + ", " + made["slices"].astype(str) + " slices")
-    )
-    return made
-
-
 def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
     """Paired differences to a recipe in each regime; and over all pairs, of each the mean over its regimes.
 
@@ -121,7 +107,8 @@ def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
     regimes_of = table.groupby("recipe")["regime"].transform("nunique")
     gains = table.assign(regime="all", dice=table["dice"] - own)
     gains = gains[regimes_of == table["regime"].nunique()]
-    compared = {"method": "recipe", "value": "dice", "reference": reference}
+    compared: dict[str, Any] = {"method": "recipe", "value": "dice", "reference": reference}
+    compared["shared"] = "target"
     beside = ["recall", "precision"]
     pair = ["source", "target"]
     regimes = tr.paired_summary(table, ["regime"], pair=pair, beside=beside, **compared)

@@ -2,7 +2,7 @@
 
 The other studies take fewer steps at lr 1e-3, ten times the paper's; this one asks whether that changes what they say.
 Three pairs of the tissue and three of the partition tasks at the size of the other studies: vanilla, the paper's
-risk map and the recommended recipe. Writes results/schedule.csv (one row per pair, seed, method, iterations
+risk map and `probe + adaptive-risk`. Writes results/schedule.csv (one row per pair, seed, method, iterations
 and decision) and results/schedule_summary.csv (paired differences to vanilla). A killed run goes on.
 """
 

@@ -85,8 +85,23 @@ def second_confirmed() -> str:
 
 
 def _confirmed(name: str) -> str:
-    names = [n for n in CONFIRMED if n != LONGER]
-    return _recipes(name, ["regime"], *names, reference=LONGER)
+    """The recommended recipe in full: over pairs, over targets, and how even its gains are."""
+    table = pd.read_csv(RESULTS / f"{name}_summary.csv")
+    header = ["regime", "pairs", f"{LONGER}: Dice", f"{ADDED} [95 % over pairs]"]
+    header += ["[over targets]", "median", "better in", "worst pair", "CE + Dice [95 % over pairs]"]
+    rows = []
+    for regime, block in table.groupby("regime", sort=False):
+        own, other, plain = (block.set_index("recipe").loc[n] for n in (ADDED, "CE + Dice", LONGER))
+        rows.append(
+            [
+                *(str(regime), str(own.pairs), "-" if pd.isna(plain.dice) else f"{plain.dice:.1f}"),
+                _difference(own.difference, own.low, own.high),
+                f"[{own.low_shared:+.1f}, {own.high_shared:+.1f}]",
+                *(f"{own['median']:+.1f}", f"{own.better} of {own.pairs}", f"{own.worst:+.1f}"),
+                _difference(other.difference, other.low, other.high),
+            ]
+        )
+    return markdown(header, rows)
 
 
 def second_anatomy() -> str:
@@ -147,18 +162,30 @@ def _ranking(name: str, columns: Sequence[tuple[str, str]]) -> str:
 def negative_transfer() -> str:
     """How well -T, and nearness to the border, tell the voxels that the fine-tuned model loses."""
     table = pd.read_csv(RESULTS / "negative_transfer_summary.csv")
-    table = table[table["scope"].isin(["all", "background", "foreground"])]
-    header = ["cohort", "method", "voxels", "lost, %", "pairs", "AUROC of -T [95 %]"]
-    header += ["at equal class and distance [95 %]", "AUROC of nearness to the border"]
-    rows = [
-        [
-            *(r.anatomy, f"`{r.recipe}`", r.scope, f"{100 * r.lost:.2f}", str(r.pairs)),
-            f"{r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]",
-            f"{r.auroc_matched:.2f} [{r.auroc_matched_low:.2f}, {r.auroc_matched_high:.2f}]",
-            f"{r.auroc_boundary:.2f}",
-        ]
-        for r in table.itertuples()
+    own = (
+        table.groupby("anatomy")["scope"].transform("nunique") > 3
+    )  # of one class foreground says all
+    table = table[own | table["scope"].isin(["all", "background", "foreground"])]
+    header = [
+        "cohort",
+        "method",
+        "voxels",
+        "lost, %",
+        "pairs",
+        "AUROC of -T [95 %]",
+        "[over targets]",
     ]
+    header += ["at equal class and distance [95 %]", "AUROC of nearness to the border"]
+    rows = []
+    for r in table.itertuples():
+        row = [r.anatomy, f"`{r.recipe}`", r.scope, f"{100 * r.lost:.2f}", str(r.pairs)]
+        if r.pairs:
+            row.append(f"{r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}]")
+            row.append(f"[{r.auroc_low_shared:.2f}, {r.auroc_high_shared:.2f}]")
+            matched = r.auroc_matched, r.auroc_matched_low, r.auroc_matched_high
+            row.append("{:.2f} [{:.2f}, {:.2f}]".format(*matched))
+            row.append(f"{r.auroc_boundary:.2f}")
+        rows.append([*row, *["-"] * (len(header) - len(row))])
     return markdown(header, rows)
 
 
@@ -188,7 +215,8 @@ def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
     kendall, top, regret = (
         table.loc[anatomy, recipe, measure] for measure in ("kendall", "top1", "regret")
     )
-    tau = "-" if pd.isna(kendall.value) else f"{kendall.value:.2f}"
+    some = "" if kendall.targets == regret.targets else f" ({kendall.targets:.0f} targets)"
+    tau = "-" if pd.isna(kendall.value) else f"{kendall.value:.2f}{some}"
     if pd.isna(regret.value):
         return "-"
     return f"{tau} / {top.value:.2f} / {regret.value:.1f} [{regret.low:.1f}, {regret.high:.1f}]"
@@ -200,7 +228,8 @@ def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
     ends = table.loc[table["decision"] == "tuned", "iterations"]
     table = table[table["iterations"].isin(ends)]
     header = [*groups.values(), "method", "Dice", "recall", "precision"]
-    header += ["difference to vanilla [95 %]", "relative, %", "better in", "p (Holm)"]
+    header += ["difference to vanilla [95 %]", "relative, %", "better in", "p (Wilcoxon, Holm)"]
+    shared = bool((table["units"] < table["pairs"]).any())
     rows = []
     for r in table.to_dict("records"):
         own = r["recipe"] == "vanilla"
@@ -216,9 +245,12 @@ def _methods(name: str, groups: dict[str, str], *, paper: bool = False) -> str:
                 "< 0.001" if r["p_holm"] < 0.001 else f"{r['p_holm']:.3f}",
             ]
         )
+        if shared:
+            row.append("-" if own else f"[{r['low_shared']:+.1f}, {r['high_shared']:+.1f}]")
         if paper:
             row.append(f"{r['paper']:+.2f}" if pd.notna(r["paper"]) else "-")
         rows.append(row)
+    header += ["[95 % over targets]"] if shared else []
     return markdown([*header, *(["the paper's difference"] if paper else [])], rows)
 
 

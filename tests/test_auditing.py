@@ -99,7 +99,8 @@ def test_a_source_without_score_is_ranked_last_and_said():
     empty = verdict(made, "s", "u")
     assert all(math.isnan(getattr(empty, m)) for m in MEASURES) and empty.missing == 4
     assert made.notes == (
-        "s is unknown for 6 of 8 sources of targets; these are ranked last; 1 targets have none and are not counted",
+        "s is unknown for 2 of 4 sources of targets; these are ranked last",
+        "s is unknown for all sources of 1 of 2 targets, which do not count",
     )
     assert made.mean("s", "regret").cases == 1
 
@@ -118,7 +119,39 @@ def test_means_over_targets_have_t_intervals():
         assert mean.value == pytest.approx(np.mean(values))
         if np.ptp(values):
             wanted = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
-            assert mean.interval() == pytest.approx(wanted)
+            assert mean.interval() == pytest.approx(np.clip(wanted, *MEASURES[measure]))
+
+
+def test_intervals_end_where_their_measure_does():
+    scores = [*rows("t", "abc", s=[1, 2, 3]), *rows("u", "abc", s=[1, 2, 3])]
+    results = [*rows("t", "abc", dice=[0.1, 0.2, 0.3]), *rows("u", "abc", dice=[0.3, 0.1, 0.2])]
+    made = tr.audit(scores, results)
+    assert made.mean("s", "kendall").interval() == (-1, 1)
+    assert made.mean("s", "top1").interval() == (0, 1)
+    assert made.mean("s", "regret").interval()[0] == 0
+
+
+def test_empty_cells_are_cells():
+    dice = [0.6, 0.5, 0.9]
+    scores = rows("t", "abc", s=[3, 2, 1])
+    for name in ("seed", "case", "class"):
+        made = tr.audit(scores, rows("t", "abc", dice=dice, **{name: [None] * 3}))
+        assert verdict(made, "s").sources == 3 and verdict(made, "s").regret == pytest.approx(30)
+        mixed = [
+            *rows("t", "abc", dice=dice, **{name: [None] * 3}),
+            *rows("t", "ab", dice=[0.6, 0.5], **{name: ["x"] * 2}),
+        ]
+        words = (
+            f"results of task t: {name} must be given in all rows or in none; it is empty in 3 of 5"
+        )
+        with pytest.raises(ValueError, match=words):
+            tr.audit(scores, mixed)
+
+
+def test_sources_may_be_called_none(tmp_path):
+    (tmp_path / "results.csv").write_text("task,source,dice\nt,None,.5\nt,NA,NaN\nt,a,.7\n")
+    table = read_reached(tmp_path / "results.csv")
+    assert [r["source"] for r in table] == ["None", "NA", "a"] and math.isnan(table[1]["dice"])
 
 
 def test_seeds_that_not_all_sources_have_do_not_count():
@@ -182,7 +215,7 @@ def test_what_has_no_counterpart_is_left_out_and_said():
     assert {v.task for v in made.verdicts} == {"t"} and verdict(made, "s").regret == 0
     assert made.notes == (
         "task u has results but no scores; left out",
-        "task w has results of one source only; left out",
+        "task w has less than two sources with scores and results; left out",
         "task v has scores but no results; left out",
         "scored but without results, left out: z on t",
     )
@@ -233,8 +266,14 @@ GOOD = rows("t", s=[1, 2, 3, 4]), rows("t", dice=[0.1, 0.2, 0.3, 0.4])
         (
             GOOD[0],
             rows("u", dice=[0.1] * 4),
-            "must share a task with at least two sources; scores have",
+            "must share a task with at least two sources of the same names; scores have t: a, b, c and 1 more",
         ),
+        (
+            GOOD[0],
+            rows("t", "wxyz", dice=[0.1] * 4),
+            "scores have t: a, b, c and 1 more, results t: w, x, y and 1 more",
+        ),
+        (GOOD[0], rows("t", dice=[-0.7, 0.2, 0.3, 0.4]), "must lie in [0, 1]; got -0.7"),
         (
             [{"task": None, "source": "a", "s": 1}],
             GOOD[1],

@@ -126,6 +126,14 @@ def test_means_end_where_their_quantity_does():
     nats = np.array([-0.01, -0.01, -0.5, -0.01])
     assert Change.of("r", "transferability", nats, nats).after.interval()[1] == 0
     assert Change.of("r", "hd95", values, values).after.interval()[1] > 1
+    low, high = np.array([0.1, 0.2]), np.array([0.95, 0.99])
+    assert Change.of("r", "dice", low, high).difference.interval()[1] == 1
+
+
+def test_before_and_after_of_other_cases_are_no_change():
+    made = Change.of("r", "hd95", np.array([1, math.nan]), np.array([math.nan, 9]))
+    assert math.isnan(made.before.value) and made.after.value == 9
+    assert math.isnan(made.difference.value) and made.difference.cases == 0
 
 
 def test_methods_are_set_against_each_other(comparison):
@@ -211,6 +219,17 @@ def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
         assert result.exit_code == 1 and f"manifest.json: {words}" in result.stderr
         assert "helped: 0 of 4" in result.stdout
     shutil.copy(folder / "helped" / "manifest.json", tmp_path / "bad")
+    good = (tmp_path / "bad" / "metrics.csv").read_text()
+    for content in (good.replace(",", ";"), good.replace("0.", "0,,x", 1)):
+        (tmp_path / "bad" / "metrics.csv").write_text(content)
+        result = run("compare", folder / "helped", tmp_path / "bad")
+        assert result.exit_code == 1 and "metrics.csv: must be the table that" in result.stderr
+    options = (tmp_path / "bad" / "config.toml").read_text()
+    (tmp_path / "bad" / "config.toml").write_text(options.replace("init", "start"))
+    (tmp_path / "bad" / "metrics.csv").write_text(good)
+    result = run("compare", folder / "helped", tmp_path / "bad")
+    assert result.exit_code == 1 and "config.toml: must have init, as finetune" in result.stderr
+    (tmp_path / "bad" / "config.toml").write_text(options)
     (tmp_path / "bad" / "metrics.csv").unlink()
     result = run("compare", folder / "helped", tmp_path / "bad")
     assert "metrics.csv: no such file; fine-tune again" in result.stderr

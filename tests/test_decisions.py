@@ -9,7 +9,7 @@ import torch
 from blobs import make_source, write_blobs
 
 import transfer_risk as tr
-from transfer_risk.decisions import STEPS, adjusted, tuned
+from transfer_risk.decisions import STEPS, _not_reaching, adjusted, tuned
 from transfer_risk.evaluation import mean_dice
 from transfer_risk.passes import Predictions
 from transfer_risk.prediction import decide
@@ -103,3 +103,21 @@ def test_adjusted_subtracts_the_logarithm_of_the_mean_weight():
     absent = adjusted(torch.tensor([math.nan, 2.0, 4.0], dtype=torch.float64))
     assert np.isfinite(absent.offsets).all()
     assert absent.offsets[1] - absent.offsets[2] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_step_that_reaches_a_class_is_that_of_the_decision_itself(seed):
+    """Level and all but level with a step, where a quotient is rounded to the other side."""
+    rng = torch.Generator().manual_seed(seed)
+    steps = torch.from_numpy(np.exp(STEPS.astype(np.float32)))
+    own = torch.rand(50_000, generator=rng)
+    rest = own * steps[torch.randint(len(steps), own.shape, generator=rng)]
+    rest[::3] = torch.nextafter(rest[::3], torch.tensor(torch.inf))
+    rest[1::3] = torch.nextafter(rest[1::3], torch.tensor(0.0))
+    own[:99], rest[99:199] = 0, 0
+    first = torch.rand(own.shape, generator=rng) < 0.5
+    wanted = torch.zeros(own.shape, dtype=torch.int64)
+    for step in steps:
+        value = own * step
+        wanted += ~((value > rest) | ((value == rest) & first))
+    assert torch.equal(_not_reaching(own, rest, first), wanted)

@@ -6,7 +6,9 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -630,3 +632,18 @@ def test_one_case_is_mapped_as_among_all(folder, tmp_path):
     refused = run("map", path, folder / "s0", "--case", ids[1], "--out", tmp_path / "test")
     words = " ".join(refused.stderr.replace("│", " ").split())
     assert refused.exit_code == 2 and f"has no test case {ids[1]}" in words and "--split" in words
+
+
+def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
+    task, own = SimpleNamespace(root="/data/Dataset001_X"), "Dataset001_X"
+
+    def note(trained):
+        source = replace(make_source(), trained=trained)
+        return source.seen_note(task, ["a"], "scored")
+
+    assert note({"dataset": own, "folds": ["0"]}) == (
+        "source source was trained on Dataset001_X too; whether on the scored cases is not known"
+    )
+    assert "trained on 1 of the 1 scored cases" in note({"dataset": own, "cases": ["a"]})
+    for trained in ({}, {"dataset": "Dataset002_Y"}, {"dataset": own, "cases": ["b"]}):
+        assert not note(trained)

@@ -296,3 +296,16 @@ def test_what_cannot_be_predicted_is_named(tmp_path):
     paths, (words,) = write_predictions(model, [black, fine], tmp_path / "out")
     assert [p.name for p in paths] == ["b.nii.gz"]
     assert words == f"{black}: image must not be 0 everywhere"
+
+
+@pytest.mark.parametrize("number", ["0001", "0007"])
+def test_a_number_beyond_the_channels_is_no_other_examination(tmp_path, number):
+    files = [tmp_path / f"c_{k}.nii.gz" for k in ("0000", number)]
+    with pytest.raises(
+        ValueError,
+        match=rf"c_{number}\.nii\.gz: must be one of the source's channels 0 to 0 of c_0000",
+    ):
+        examinations(files, 1)
+    assert set(examinations(files[1:], 1)) == {f"c_{number}"}  # an examination of that name
+    other = tmp_path / "other" / files[1].name
+    assert set(examinations([files[0], other], 1)) == {"c", f"c_{number}"}

@@ -212,5 +212,13 @@ def test_an_interval_ends_at_the_bounds_of_its_score(skewed):
     free, shares = (dataclasses.replace(e, skewed=skewed) for e in (free, shares))
     low, high = free.interval()
     assert high > 1 and shares.interval() == (max(low, 0.0), 1.0)
-    difference = (shares - shares).interval()  # a difference has other bounds
-    assert difference == (0, 0) and (shares - shares).bounds == (-math.inf, math.inf)
+    assert (shares - shares).interval() == (0, 0) and (shares - shares).bounds == (-1, 1)
+    assert (free - free).bounds == (-math.inf, math.inf)
+
+
+def test_a_difference_of_shares_ends_at_one():
+    low, high = (Estimate.mean(v, bounds=(0.0, 1.0)) for v in ([0.1, 0.2], [0.95, 0.99]))
+    start, end = (high - low).interval()
+    assert end == 1 and start < (high - low).value < end
+    unknown = Estimate.mean([0.1, math.nan], bounds=(0.0, 1.0))  # another way to the difference
+    assert (high - unknown).bounds == (-1, 1)

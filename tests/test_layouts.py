@@ -129,6 +129,21 @@ def test_iseg_is_recognised_and_read_on_one_grid(iseg, tissue, tmp_path):
         np.testing.assert_array_equal(volume.affine, load(case.label)[1])  # no garbage origin
 
 
+def test_a_converted_channel_lies_on_the_grid_of_its_analyze_label(iseg, tmp_path):
+    """Bias correction writes NIfTI with axes of its own; which way Analyze runs nobody knows."""
+    paths = tr.write_tasks(iseg, tmp_path / "t", layout="iseg2019")
+    task = tr.load_task(paths[0])
+    case = task.cases[0]
+    data, affine = load(case.images[0])
+    turned = np.diag([-1, -1, 1, 1]) @ affine
+    nib.save(nib.Nifti1Image(data, turned), tmp_path / "t1.nii.gz")
+    mixed = tr.Case(case.id, (str(tmp_path / "t1.nii.gz"),), case.label)
+    np.testing.assert_array_equal(read(mixed, task).labels, read(case, task).labels)
+    nib.save(nib.Nifti1Image(data, 2 * turned), tmp_path / "t1.nii.gz")
+    with pytest.raises(ValueError, match=r"label\.img: has spacing"):
+        read(mixed, task)
+
+
 def test_a_network_learns_and_scores_on_analyze_files(iseg, tmp_path):
     paths = tr.write_tasks(iseg, tmp_path / "t", layout="iseg2019")
     task = tr.load_task(paths[2])

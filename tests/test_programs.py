@@ -79,8 +79,13 @@ def measured():
     """Values with their intervals in the results."""
     for path in (ROOT / "analysis" / "results").glob("*_summary.csv"):
         table = pd.read_csv(path)
-        own = [(name, f"{name}_low", f"{name}_high") for name in table]
+        own = [
+            (name, f"{name}_low{end}", f"{name}_high{end}")
+            for name in table
+            for end in ("", "_shared")
+        ]
         own += [(name, "low", "high") for name in ("difference", "value", "auroc")]
+        own.append(("difference", "low_shared", "high_shared"))
         for columns in (c for c in own if set(c) <= set(table)):
             yield from table[list(columns)].dropna().to_numpy()
 

@@ -116,6 +116,7 @@ def test_paired_summary_equals_a_loop():
             "group": g,
             "method": m,
             "pair": p,
+            "target": p % 3,
             "seed": s,
             "dice": rng.random(),
             "recall": rng.random(),
@@ -130,10 +131,11 @@ def test_paired_summary_equals_a_loop():
         table,
         ["group"],
         method="method",
-        pair=["pair"],
+        pair=["pair", "target"],
         value="dice",
         reference="vanilla",
         beside=["recall"],
+        shared="target",
     )
     for row in made.to_dict("records"):
         own = table[(table.group == row["group"]) & (table.method == row["method"])]
@@ -145,4 +147,10 @@ def test_paired_summary_equals_a_loop():
         if row["method"] != "vanilla":
             assert row["p"] == pytest.approx(stats.ttest_rel(a, b).pvalue) and row["pairs"] == 5
             assert row["better"] == sum(a > b)
+            assert row["median"] == pytest.approx(np.median(a - b))
+            assert row["worst"] == pytest.approx(min(a - b))
+            shared = [(a - b)[[p for p in range(5) if p % 3 == t]].mean() for t in range(3)]
+            low, high = stats.t.interval(0.95, 2, np.mean(shared), stats.sem(shared))
+            assert (row["low_shared"], row["high_shared"]) == pytest.approx((low, high))
+            assert row["units"] == 3
             assert row["p_signed_rank"] == pytest.approx(stats.wilcoxon(a - b).pvalue)

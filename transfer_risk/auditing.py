@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import DIFFERENCE, SHARE, Estimate
 from transfer_risk.scoretables import Table, reached_dice, score_columns, score_frame
 from transfer_risk.textrows import listed
 
-MEASURES = ("kendall", "weighted_kendall", "spearman", "top1", "regret")
+MEASURES = {
+    **dict.fromkeys(("kendall", "weighted_kendall", "spearman"), DIFFERENCE),
+    "top1": SHARE,
+    "regret": (0.0, 100.0),
+}
+"""Bounds of each measure of a verdict."""
 NAIVE = (
     "same_modality",
     "same_class",
@@ -73,7 +78,8 @@ class Audit:
 
     def mean(self, score: str, measure: str) -> Estimate:
         """Mean of a measure over the targets where it is known, with its interval over targets."""
-        return Estimate.mean([getattr(v, measure) for v in self.verdicts if v.score == score])
+        values = [getattr(v, measure) for v in self.verdicts if v.score == score]
+        return Estimate.mean(values, bounds=MEASURES[measure])
 
 
 def audit(scores: Table, results: Table, *, names: Sequence[str] = ()) -> Audit:
@@ -101,12 +107,12 @@ def audit(scores: Table, results: Table, *, names: Sequence[str] = ()) -> Audit:
             "scores must have no column random: a random choice stands beside them anyway; give it another name"
         )
     dice, dropped = reached_dice(results)
-    scored = set(frame["task"])
-    targets = {task: by for task, by in dice.items() if task in scored and len(by) > 1}
+    scored = {task: set(rows["source"]) for task, rows in frame.groupby("task", sort=False)}
+    targets = {task: by for task, by in dice.items() if len(scored.get(task, set()) & set(by)) > 1}
     if not targets:
         raise ValueError(
-            "scores and results must share a task with at least two sources; "
-            f"scores have the tasks {sorted(scored)}, results {sorted(dice)}"
+            "scores and results must share a task with at least two sources of the same names; scores have "
+            f"{_shown(scored)}, results {_shown(dice)}"
         )
     notes = [*ignored, *dropped, *_left_out(dice, targets, scored), *_unjudged(frame, targets)]
     verdicts = []
@@ -171,15 +177,20 @@ def _random(task: str, dice: Mapping[str, float]) -> Verdict:
     return Verdict(task, "random", plain, weighted, plain, *choice, len(reached), 0)
 
 
+def _shown(sources: Mapping[str, Collection[str]]) -> str:
+    """The first tasks with their sources."""
+    return "; ".join(f"{t}: {listed(sorted(own))}" for t, own in list(sources.items())[:3])
+
+
 def _left_out(
-    dice: Mapping[str, Any], targets: Mapping[str, Any], scored: set[str]
+    dice: Mapping[str, Any], targets: Mapping[str, Any], scored: Collection[str]
 ) -> Iterator[str]:
     for task in dice:
         if task not in scored:
             yield f"task {task} has results but no scores; left out"
         elif task not in targets:
-            yield f"task {task} has results of one source only; left out"
-    for task in sorted(scored - set(dice)):
+            yield f"task {task} has less than two sources with scores and results; left out"
+    for task in sorted(set(scored) - set(dice)):
         yield f"task {task} has scores but no results; left out"
 
 
@@ -195,8 +206,9 @@ def _unjudged(frame: Any, targets: Mapping[str, Mapping[str, float]]) -> Iterato
 
 
 def _missing(name: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
-    lost, total = sum(v.missing for v in verdicts), sum(v.sources for v in verdicts)
-    empty = sum(v.missing == v.sources for v in verdicts)
+    judged = [v for v in verdicts if v.missing < v.sources]
+    lost, total = sum(v.missing for v in judged), sum(v.sources for v in judged)
     if lost:
-        end = f"; {empty} targets have none and are not counted" if empty else ""
-        yield f"{name} is unknown for {lost} of {total} sources of targets; these are ranked last{end}"
+        yield f"{name} is unknown for {lost} of {total} sources of targets; these are ranked last"
+    if empty := len(verdicts) - len(judged):
+        yield f"{name} is unknown for all sources of {empty} of {len(verdicts)} targets, which do not count"

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import LOGARITHM, SHARE, Estimate
+from transfer_risk.intervals import DIFFERENCE, LOGARITHM, SHARE, Estimate
 from transfer_risk.riskmap import Span
 from transfer_risk.runs import Run
 from transfer_risk.runstats import Cell, case_values, common_span
@@ -41,8 +41,9 @@ class Change:
     def of(cls, run: str, quantity: str, before: Values, after: Values) -> Change:
         """Means over the cases that have the quantity before and after; after alone if none has. NaN where unknown."""
         both = ~np.isnan(before) & ~np.isnan(after)
+        before = np.where(both, before, math.nan)
         if both.any():
-            before, after = (np.where(both, values, math.nan) for values in (before, after))
+            after = np.where(both, after, math.nan)
         bounds = bounds_of(quantity)
         first, last = (Estimate.mean(values, bounds=bounds) for values in (before, after))
         return cls(run, quantity, first, last, last - first)
@@ -128,7 +129,7 @@ class Comparison:
         dice = {r.name: self.values[r.name, "after", "dice"] for r in self.runs}
         p_values = [signed_rank_p(dice[b] - dice[a]) for a, b in pairs]
         return tuple(
-            Contrast(a, b, Estimate.mean(dice[b] - dice[a]), p, q)
+            Contrast(a, b, Estimate.mean(dice[b] - dice[a], bounds=DIFFERENCE), p, q)
             for (a, b), p, q in zip(pairs, p_values, holm(p_values), strict=True)
         )
 

@@ -18,6 +18,8 @@ from transfer_risk.tasks import Case, Decision, Task
 STEPS = np.arange(-16, 17) / 4
 """Offsets that are tried: -4 to 4 in steps of 0.25."""
 ROUNDS = 4
+ROUNDING = 1e-6
+"""More than a product and a quotient of float32 are off by, relatively."""
 
 
 def adjusted(weights: Tensor) -> Decision:
@@ -87,13 +89,7 @@ def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -
     shifted = theta * shift
     shifted[k] = -1
     rest, winner = shifted.max(0)
-    steps = torch.from_numpy(np.exp(STEPS.astype(np.float32)))
-    taken = torch.zeros(
-        theta.shape[1], dtype=torch.int64
-    )  # number of steps that do not reach class k
-    for step in steps:
-        value = theta[k] * step
-        taken += ~((value > rest) | ((value == rest) & (k < winner)))
+    taken = _not_reaching(theta[k], rest, k < winner)
     cell = (winner * classes + labels) * (len(STEPS) + 1) + taken
     counts = torch.bincount(cell, minlength=classes * classes * (len(STEPS) + 1))
     table = counts.reshape(classes, classes, -1).numpy().astype(np.float64)
@@ -109,3 +105,18 @@ def _case_scores(theta: Tensor, labels: Tensor, offsets: NDArray[Any], k: int) -
         for c in range(1, classes)
     ]
     return mean_known(np.stack(scores))
+
+
+def _not_reaching(own: Tensor, rest: Tensor, first: Tensor) -> Tensor:
+    """How many of the steps leave a voxel of probability `own` below `rest`, or level with it and not `first`, (n,).
+
+    The quotient tells, but where its rounding matters: there the product of the decision itself does.
+    """
+    steps = torch.from_numpy(np.exp(STEPS.astype(np.float32)))
+    quotient = torch.where(own > 0, rest / own, torch.inf)
+    count = torch.bucketize(quotient * (1 - ROUNDING), steps)
+    close = (count != torch.bucketize(quotient * (1 + ROUNDING), steps)).nonzero()[:, 0]
+    value = own[close] * steps[count[close]]
+    reached = (value > rest[close]) | ((value == rest[close]) & first[close])
+    count[close] += ~reached
+    return count

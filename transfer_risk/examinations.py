@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,8 @@ def examinations(
     (.img, .hdr) are one file.
 
     Raises:
-        ValueError: if examinations of two folders have one name, or two files are one channel.
+        ValueError: if examinations of two folders have one name, two files are one channel, or a file is numbered beyond
+            the channels.
     """
     found: dict[str, dict[int, Path]] = {}
     whole = {channels, wanted or channels}
@@ -91,7 +92,21 @@ def examinations(
                 f"{first} and {path} would both become {name}.nii.gz; predict them into two folders (--out)"
             )
         files[channel] = path
+    _check_beyond(found, channels)
     return found
+
+
+def _check_beyond(found: Mapping[str, Mapping[int, Path]], channels: int) -> None:
+    """Raise ValueError where `<case>_0001` and so on is no channel of the source, and `<case>_0000` of its folder is one."""
+    for name, files in found.items():
+        numbered = NUMBERED.fullmatch(name)
+        first = found.get(numbered[1], {}).get(0) if numbered else None
+        path = next(iter(files.values()))
+        if first and first.parent == path.parent and NUMBERED.match(first.name):
+            raise ValueError(
+                f"{path}: must be one of the source's channels 0 to {channels - 1} of {first.name}; leave it out, or rename "
+                "it if it is an examination of its own"
+            )
 
 
 def _check_whole(source: Source, files: Collection[Path]) -> None:

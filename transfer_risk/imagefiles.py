@@ -103,7 +103,8 @@ def is_analyze(file: Any) -> bool:
 
 def oriented(path: str) -> bool:
     """Whether an image file (or `file#k`) stores an orientation that can be trusted: all but Analyze do."""
-    return not is_analyze(nib.load(file_and_channel(path)[0]))
+    name, _ = file_and_channel(path)
+    return not (name.lower().endswith((".img", ".hdr")) and is_analyze(nib.load(name)))
 
 
 def _affine(file: Any) -> Any:
@@ -114,7 +115,10 @@ def _affine(file: Any) -> Any:
 def same_geometry(
     path: str, shape: Any, affine: Array, other_path: str, other_shape: Any, other: Array
 ) -> None:
-    """Raise ValueError where two files do not lie on one grid (1e-3 mm, 1e-4 in direction)."""
+    """Raise ValueError where two files do not lie on one grid (1e-3 mm, 1e-4 in direction).
+
+    Beside Analyze, whose orientation and origin mean nothing, shape and spacing alone are compared.
+    """
     if tuple(shape) != tuple(other_shape):
         raise ValueError(
             f"{other_path}: has shape {tuple(other_shape)}, {path} has {tuple(shape)}; resample one to the other's grid"
@@ -124,6 +128,8 @@ def same_geometry(
         raise ValueError(
             f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them"
         )
+    if not (oriented(path) and oriented(other_path)):
+        return
     if np.abs(affine[:3, :3] / scale - other[:3, :3] / other_scale).max() > DIRECTION_TOLERANCE:
         raise ValueError(
             f"{other_path}: has other axis directions than {path}; resample one to the other's grid"

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 SHARE = (0.0, 1.0)
 """Bounds of Dice and of other shares."""
+DIFFERENCE = (-1.0, 1.0)
+"""Bounds of the difference of two shares, and of a correlation."""
 LOGARITHM = (-math.inf, 0.0)
 """Bounds of a mean log-probability."""
 
@@ -119,10 +121,11 @@ class Estimate:
             raise ValueError(
                 f"estimates must be over the same cases; got {len(self.influence)} and {len(other.influence)}"
             )
+        bounds = (self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0])
         if (np.isnan(self.influence) == np.isnan(other.influence)).all():
-            skewed = self.skewed and other.skewed
-            return Estimate(self.value - other.value, self.influence - other.influence, skewed)
-        return Estimate.mean(self._values() - other._values())
+            value, influence = self.value - other.value, self.influence - other.influence
+            return Estimate(value, influence, self.skewed and other.skewed, bounds)
+        return Estimate.mean(self._values() - other._values(), bounds=bounds)
 
     def _values(self) -> NDArray[np.float64]:
         """The values that a mean was taken of, NaN where unknown: only means have unknown cases."""

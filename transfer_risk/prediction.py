@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from transfer_risk.channels import expected_channels, in_order
 from transfer_risk.grids import Prepared, prepared
-from transfer_risk.imagefiles import oriented, same_geometry
+from transfer_risk.imagefiles import same_geometry
 from transfer_risk.outputs import activated
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case
@@ -45,7 +45,7 @@ def predict_case(source: Source, case: Case, volume: Volume, *, every_slice: boo
             f"source {source.name}: probabilities of {case.id} must be {wanted} on the image's grid; got {theta.shape}"
         )
     affine = source.stored_affine(case.id) if source.stored_affine else None
-    if affine is not None and oriented(case.images[0]):
+    if affine is not None:
         shape = theta.shape[1:]
         where = f"source {source.name}: probabilities of {case.id}"
         same_geometry(case.images[0], shape, volume.affine, where, shape, affine)

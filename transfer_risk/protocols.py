@@ -15,16 +15,12 @@ from transfer_risk.evaluation import evaluate
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.programs import tell
-from transfer_risk.sizes import LESIONS, PREPARED, SIZES, Size
+from transfer_risk.sizes import LESIONS, PREPARED, PROBE_STEPS, SIZES, Size
 from transfer_risk.studies import Row, run_study
 from transfer_risk.transfers import transfer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PROBE_STEPS = 30
-"""Steps that a probe head costs, about: vanilla is measured that much later too, to be matched in time."""
-
 
 TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     "--paper": {

@@ -132,7 +132,7 @@ def load_run(path: str | Path) -> Run:
         )
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        finished = manifest["finished"]
+        finished, _ = manifest["finished"], manifest["cases"]["test"]
     except (ValueError, LookupError, TypeError):
         raise ValueError(
             f"{folder / 'manifest.json'}: is no manifest of a run, or damaged; fine-tune again"
@@ -140,19 +140,33 @@ def load_run(path: str | Path) -> Run:
     if not finished:
         raise ValueError(f"{folder}: is not finished; start the same command again to resume it")
     config = read_toml(folder / "config.toml")
+    if missing := [name for name in ("task", "method", "init") if name not in config]:
+        raise ValueError(
+            f"{folder / 'config.toml'}: must have {missing[0]}, as finetune --out writes it, and has not; fine-tune again"
+        )
     if not (folder / "metrics.csv").is_file():
         raise ValueError(f"{folder / 'metrics.csv'}: no such file; fine-tune again")
     return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
 
 
 def _measures(path: Path) -> dict[Stage, tuple[Measure, ...]]:
+    """Rows of metrics.csv by stage.
+
+    Raises:
+        ValueError: naming the file, if it is not as it was written.
+    """
     found: dict[Stage, list[Measure]] = {"before": [], "after": []}
-    with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            numbers = [
-                float(row[k]) if row[k] else math.nan
-                for k in ("dice", "hd95", "recall", "precision")
-            ]
-            stage: Stage = "before" if row["stage"] == "before" else "after"
-            found[stage].append(Measure(row["case"], row["class"], *numbers))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                numbers = [
+                    float(row[k]) if row[k] else math.nan
+                    for k in ("dice", "hd95", "recall", "precision")
+                ]
+                stage: Stage = "before" if row["stage"] == "before" else "after"
+                found[stage].append(Measure(row["case"], row["class"], *numbers))
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or fine-tune again"
+        ) from None
     return {"before": tuple(found["before"]), "after": tuple(found["after"])}

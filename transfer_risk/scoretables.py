@@ -16,6 +16,8 @@ KEYS = ("task", "source")
 NO_SCORES = ("rank", "cases", "pixels", "seconds", "seed", "diff_next", "p_next", "licence")
 NO_SCORE_ENDINGS = ("_low", "_high", "_floor")
 AVERAGED = ("seed", "case", "class")
+UNKNOWN = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None")
+"""Numbers that a table does not know; a task, source, case or class may have such a name."""
 
 
 def read_scores(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
@@ -40,7 +42,9 @@ def read_reached(path: str | Path) -> list[dict[str, Any]]:
         header = list(
             pd.read_csv(BytesIO(content), header=None, nrows=1, dtype=str).iloc[0].dropna()
         )
-        frame = pd.read_csv(BytesIO(content), dtype=dict.fromkeys((*KEYS, "case", "class"), str))
+        names = dict.fromkeys((*KEYS, "case", "class"), str)
+        unknown = {column: [""] if column in names else list(UNKNOWN) for column in header}
+        frame = pd.read_csv(BytesIO(content), dtype=names, keep_default_na=False, na_values=unknown)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: is no readable CSV table ({error})") from None
     if frame.empty:
@@ -109,18 +113,19 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         raise ValueError(f"dice of results must be a number in every row ({error})") from None
     outside = frame["dice"][(frame["dice"] < 0) | (frame["dice"] > 1)]
     if len(outside):
-        raise ValueError(
-            f"dice of results must lie in [0, 1]; got {outside.iloc[0]:g}. Divide per cent by 100"
-        )
+        end = ". Divide per cent by 100" if (outside > 1).all() else ""
+        raise ValueError(f"dice of results must lie in [0, 1]; got {outside.iloc[0]:g}{end}")
     if "case" not in averaged:
         frame["case"] = ""
     cells_of = ["case", *(name for name in ("class", "seed") if name in averaged)]
-    frame[cells_of] = frame[cells_of].astype(str)
+    given = frame[cells_of].notna()
+    frame[cells_of] = frame[cells_of].astype(object).where(given, "").astype(str)
     unknown = int(frame["dice"].isna().sum())
     notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
     made = {}
     frame = frame[frame["dice"].notna()]
     for task, rows in frame.groupby("task", sort=False):
+        _check_filled(str(task), rows[cells_of])
         cell = list(cells_of)
         if "seed" in cell and not _share(rows, "seed"):
             cell.remove("seed")
@@ -147,6 +152,17 @@ def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]
         by_case = over_seeds.groupby(level="case", sort=False).mean()
         made[str(task)] = {str(source): float(dice) for source, dice in by_case.mean().items()}
     return made, notes
+
+
+def _check_filled(task: str, cells: pd.DataFrame) -> None:
+    """Raise ValueError where a column is empty in some rows of a task: rows over all cases or classes among the others."""
+    for name in cells:
+        empty = int((cells[name] == "").sum())
+        if 0 < empty < len(cells):
+            raise ValueError(
+                f"results of task {task}: {name} must be given in all rows or in none; it is empty in {empty} of "
+                f"{len(cells)}. Leave out the rows that are means over the others, or fill it in"
+            )
 
 
 def _share(rows: pd.DataFrame, column: str) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+PROBE_STEPS = 30
+"""Steps that a probe head costs, about: vanilla is measured that much later too, to be matched in time."""
+
 
 @dataclass(frozen=True)
 class Size:

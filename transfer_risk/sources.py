@@ -113,7 +113,11 @@ class Source:
         return sorted(set(ids) & set(self.trained.get("cases", ())))
 
     def seen_note(self, task: Task, ids: Sequence[str], what: str) -> str:
-        """A sentence on those of a task's cases that the source was trained on; empty where there is none."""
+        """A sentence on those of the cases that the source was trained on, or may have been; empty where there is none."""
+        data = self.trained.get("dataset")
+        if data == Path(task.root).name and "cases" not in self.trained:
+            unknown = f"whether on the {what} cases is not known"
+            return f"source {self.name} was trained on {data} too; {unknown}"
         seen = self.seen(task, ids)
         words = f"source {self.name} was trained on {len(seen)} of the {len(ids)} {what} cases"
         return words if seen else ""

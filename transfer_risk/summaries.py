@@ -133,7 +133,9 @@ def _change_cells(change: Change, method: str) -> tuple[str, ...]:
 
 
 def _contrast_cells(contrast: Contrast) -> tuple[str, ...]:
-    points = Estimate(100 * contrast.difference.value, 100 * contrast.difference.influence)
+    dice = contrast.difference
+    bounds = (100 * dice.bounds[0], 100 * dice.bounds[1])
+    points = Estimate(100 * dice.value, 100 * dice.influence, bounds=bounds)
     tests = (points.p_value, contrast.p_signed_rank, contrast.p_holm)
     return (
         contrast.second,

@@ -40,7 +40,7 @@ METHODS = tuple(RECIPES)[:5]
 
 
 def transfer(job: Mapping[str, Any]) -> list[Row]:
-    """Measures of one transfer at each of its stops, of the argmax and at one of them of a tuned decision too.
+    """Measures of one transfer at each of its stops, of the argmax and at some of them of a tuned decision too.
 
     What was done once is read from the folder, whichever study asks.
     """
@@ -58,7 +58,7 @@ def transfer(job: Mapping[str, Any]) -> list[Row]:
         now = replace(recipe, iterations=stop)
         fit(start.state, start.student, start.samples, now, features=features)
         rows.append(_row(start.student, task, stop))
-        if str(stop) == job["tuned"]:
+        if str(stop) in job["tuned"].split():
             decision = tune_decision(start.student, task, cases=start.training)
             rows.append(_row(replace(start.student, decision=decision), task, stop))
             save_source(start.student, model_path(job))
@@ -78,7 +78,7 @@ def tasks_of(job: Mapping[str, Any]) -> tuple[Task, Source]:
 
 
 def model_path(job: Mapping[str, Any]) -> Path:
-    """Where the fine-tuned model of a job is kept, as it was when its decision was tuned."""
+    """Where the fine-tuned model of a job is kept, as it was when its decision was tuned last."""
     told = {name: job[name] for name in TOLD}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     return Path(job["folder"]) / "transfers" / digest

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.significance import holm, signed_rank_p
+from transfer_risk.sizes import PROBE_STEPS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LONGER = "vanilla, longer"
+"""Vanilla for `PROBE_STEPS` more iterations: matched in time with a recipe that fits a probe."""
 
 
 def write_transfer_table(
@@ -44,6 +48,7 @@ def write_transfer_table(
         value="dice",
         reference=reference,
         beside=["recall", "precision"],
+        shared="target",
     )
     made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
     if paper:
@@ -61,6 +66,23 @@ def regular(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["iterations"].isin(others)]
 
 
+def with_longer(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a column `regime` first: anatomy, iterations and, where there are few, slices.
+
+    Vanilla's extra stops become rows of a recipe `LONGER` of the stop that they match in time.
+    """
+    import pandas as pd
+
+    own = regular(table)
+    later = table.drop(own.index)
+    later = later.assign(recipe=LONGER, iterations=later["iterations"] - PROBE_STEPS)
+    made = pd.concat([own, later], ignore_index=True)
+    words = made["anatomy"] + ", " + made["iterations"].astype(str) + " iterations"
+    few = words + ", " + made["slices"].astype(str) + " slices"
+    made.insert(0, "regime", words.where(made["slices"] == 0, few))
+    return made
+
+
 def paired_summary(
     table: pd.DataFrame,
     groups: Sequence[str],
@@ -70,10 +92,12 @@ def paired_summary(
     value: str,
     reference: str,
     beside: Sequence[str] = (),
+    shared: str = "",
 ) -> pd.DataFrame:
     """By group and method: the mean value over pairs and the paired difference to a reference method, with tests.
 
-    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
+    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units. Pairs that share a target are
+    alike, and the interval over pairs is too narrow then: that over targets stands beside it.
 
     Args:
         table: One row per run.
@@ -83,11 +107,12 @@ def paired_summary(
         value: Column that is compared.
         reference: Method that the others are compared with.
         beside: Columns whose means are given too.
+        shared: One of `pair`, such as target: the units of a second interval, pairs that share it averaged.
 
     Returns:
         Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p (t test) and
-        pairs; better (pairs with a positive difference), p_signed_rank (Wilcoxon) and p_holm (the same, corrected for the
-        methods of the group).
+        pairs; better (pairs with a positive difference), median and worst of the differences, p_signed_rank (Wilcoxon)
+        and p_holm (the same, corrected for the methods of the group); with `shared` low_shared, high_shared and units.
     """
     import pandas as pd
 
@@ -97,15 +122,24 @@ def paired_summary(
         wide = block[value].unstack(method)
         others: list[dict[str, Any]] = []
         for name in dict.fromkeys(block.index.get_level_values(method)):
-            difference = Estimate.mean((wide[name] - wide[reference]).to_numpy())
+            gains = wide[name] - wide[reference]
+            difference = Estimate.mean(gains.to_numpy())
             low, high = difference.interval()
             row = dict(zip(groups, names, strict=True)) | {method: name}
             row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
             row |= {"difference": difference.value, "low": low, "high": high}
             row |= {"p": difference.p_value, "pairs": difference.cases}
-            row |= {"better": int((wide[name] > wide[reference]).sum())}
-            own = signed_rank_p((wide[name] - wide[reference]).to_numpy())
-            rows.append(row | {"p_signed_rank": own, "p_holm": math.nan})
+            row |= {
+                "better": int((gains > 0).sum()),
+                "median": gains.median(),
+                "worst": gains.min(),
+            }
+            row |= {"p_signed_rank": signed_rank_p(gains.to_numpy()), "p_holm": math.nan}
+            if shared:
+                units = Estimate.mean(gains.groupby(level=shared).mean().to_numpy())
+                low, high = units.interval()
+                row |= {"low_shared": low, "high_shared": high, "units": units.cases}
+            rows.append(row)
             if name != reference:
                 others.append(rows[-1])
         for row, p in zip(others, holm([r["p_signed_rank"] for r in others]), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import Estimate
+from transfer_risk.intervals import DIFFERENCE, Estimate
 from transfer_risk.significance import needed_cases, smallest_p
 from transfer_risk.textrows import listed
 
@@ -94,7 +94,7 @@ def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
 
 def _mean(difference: Differences) -> str:
     """Mean of Dice differences in points, with its interval where there is one."""
-    estimate = Estimate.mean(difference)
+    estimate = Estimate.mean(difference, bounds=DIFFERENCE)
     text = f"Dice {100 * estimate.value:+.1f} points"
     if estimate.cases < 2:
         return text
