@@ -76,31 +76,34 @@ def confirmed() -> str:
 
 def confirmed_matched() -> str:
     """The same against vanilla of 30 iterations more."""
-    return _confirmed("recipes_confirmed_matched")
+    return _recommended("recipes_confirmed_matched", ["regime"], "CE + Dice")
 
 
 def second_confirmed() -> str:
     """That on subjects of another brain."""
-    return _confirmed("recipes_second_confirmed_matched")
+    return _recommended("recipes_second_confirmed_matched", ["regime"], "CE + Dice")
 
 
-def _confirmed(name: str) -> str:
-    """The recommended recipe in full: over pairs, over targets, and how even its gains are."""
+def tuned() -> str:
+    """The same with argmax and with tuned decisions."""
+    return _recommended("tuned", ["regime", "decision"], "CE + Dice", "scratch")
+
+
+def _recommended(name: str, groups: list[str], *others: str) -> str:
+    """The recommended recipe against vanilla matched in time: over pairs, over targets, and how even its gains are."""
     table = pd.read_csv(RESULTS / f"{name}_summary.csv")
-    header = ["regime", "pairs", f"{LONGER}: Dice", f"{ADDED} [95 % over pairs]"]
-    header += ["[over targets]", "median", "better in", "worst pair", "CE + Dice [95 % over pairs]"]
+    header = [*groups, "pairs", f"{LONGER}: Dice", f"{ADDED} [95 % over pairs]", "[over targets]"]
+    header += ["median", "better in", "worst pair", *others]
     rows = []
-    for regime, block in table.groupby("regime", sort=False):
-        own, other, plain = (block.set_index("recipe").loc[n] for n in (ADDED, "CE + Dice", LONGER))
-        rows.append(
-            [
-                *(str(regime), str(own.pairs), "-" if pd.isna(plain.dice) else f"{plain.dice:.1f}"),
-                _difference(own.difference, own.low, own.high),
-                f"[{own.low_shared:+.1f}, {own.high_shared:+.1f}]",
-                *(f"{own['median']:+.1f}", f"{own.better} of {own.pairs}", f"{own.worst:+.1f}"),
-                _difference(other.difference, other.low, other.high),
-            ]
-        )
+    for keys, block in table.groupby(groups, sort=False):
+        by = block.set_index("recipe")
+        own, plain = by.loc[ADDED], by.loc[LONGER, "dice"]
+        row = [*map(str, keys), str(own["pairs"]), "-" if pd.isna(plain) else f"{plain:.1f}"]
+        row.append(_difference(own["difference"], own["low"], own["high"]))
+        row.append(f"[{own['low_shared']:+.1f}, {own['high_shared']:+.1f}]")
+        row += [f"{own['median']:+.1f}", f"{own['better']} of {own['pairs']}"]
+        row.append(f"{own['worst']:+.1f}")
+        rows.append([*row, *(_gain(by, name) for name in others)])
     return markdown(header, rows)
 
 
@@ -121,10 +124,7 @@ def _recipes(name: str, groups: list[str], *names: str, reference: str = "vanill
     rows = []
     for keys, block in table.groupby(groups, sort=False):
         own = block.set_index("recipe")
-        cells = [
-            _difference(own.difference[n], own.low[n], own.high[n]) if n in own.index else "-"
-            for n in names
-        ]
+        cells = [_gain(own, n) for n in names]
         plain = own.dice[reference]  # unknown over all regimes
         row = [
             *map(str, keys),
@@ -292,6 +292,7 @@ TABLES: dict[str, Callable[[], str]] = {
             confirmed,
             confirmed_matched,
             second_confirmed,
+            tuned,
             second_anatomy,
             ranking,
             ranking_confirmed,
@@ -307,6 +308,11 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _gain(by: pd.DataFrame, name: str) -> str:
+    """Paired difference of one recipe, of a summary by recipe; it may not have been run."""
+    return _difference(*by.loc[name, ["difference", "low", "high"]]) if name in by.index else "-"
 
 
 def _difference(value: float, low: float, high: float) -> str:

@@ -109,6 +109,27 @@ def test_the_workers_of_a_killed_study_end_too(tmp_path):
     assert not any(map(running, workers))
 
 
+def test_vanilla_of_later_stops_is_a_recipe_of_its_own():
+    rows = [
+        ("tissue", "vanilla", 50, 0, 1.0),
+        ("tissue", "vanilla", 80, 0, 2.0),
+        ("tissue", "risk-map", 50, 0, 3.0),
+        ("tissue", "vanilla", 80, 20, 4.0),
+        ("tissue", "risk-map", 50, 20, 5.0),
+    ]
+    table = pd.DataFrame(rows, columns=["anatomy", "recipe", "iterations", "slices", "dice"])
+    made = tr.with_longer(table)
+    found = {(r.regime, r.recipe): (r.iterations, r.dice) for r in made.itertuples()}
+    few = "tissue, 50 iterations, 20 slices"
+    assert found == {
+        ("tissue, 50 iterations", "vanilla"): (50, 1),
+        ("tissue, 50 iterations", tr.LONGER): (50, 2),
+        ("tissue, 50 iterations", "risk-map"): (50, 3),
+        (few, tr.LONGER): (50, 4),
+        (few, "risk-map"): (50, 5),
+    }
+
+
 def test_paired_summary_equals_a_loop():
     rng = np.random.default_rng(0)
     rows = [
