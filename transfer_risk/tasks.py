@@ -236,10 +236,12 @@ class Task:
         raw_values("background", self.background)
         raw_values("ignore", self.ignore)
         raw = [v for values in self.labels.values() for v in set(values)] + list(set(self.ignore))
-        raw += set(self.background) - {0}  # which is background where nothing else is said of it
+        said = (0,) in self.labels.values() or 0 in self.ignore  # then 0 is no background
+        raw += set(self.background) - ({0} if said else set())
         if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
+            rule = " (it is background unless a class is 0 alone or 0 is ignored)" * ("0" in twice)
             raise ValueError(
-                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several"
+                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several{rule}"
             )
 
     def on_channels(self, *names: str) -> Task:

@@ -59,7 +59,7 @@ def read_dataset(root: Path) -> Dataset:
 def _labels(
     description: dict[str, Any], root: Path
 ) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Raw values by class in the order of nnU-Net's outputs, and those to ignore.
+    """Raw values by class in the order of nnU-Net's outputs, and those to ignore; a class that is 0 is background.
 
     Classes are in the order of their values; regions (one class or more with several values) in that of the file.
     """
@@ -67,7 +67,6 @@ def _labels(
     declared = {
         name: value if isinstance(value, list) else [value]
         for name, value in description["labels"].items()
-        if name != "background"
     }
     where = f"{path}: the value of"
     ignore = tuple(whole(v, f"{where} ignore in labels") for v in declared.pop("ignore", ()))
@@ -75,6 +74,7 @@ def _labels(
         name: tuple(whole(v, f"{where} class {name!r}") for v in values)
         for name, values in declared.items()
     }
+    labels = {name: values for name, values in labels.items() if values != (0,)}
     if any(len(values) > 1 for values in labels.values()):
         return _exclusive(labels, description.get("regions_class_order") or (), path), ignore
     return dict(sorted(labels.items(), key=lambda item: item[1])), ignore

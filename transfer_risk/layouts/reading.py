@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,15 +89,7 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         raise ValueError(
             f"channels must be among {list(dataset.channels)} of {root}; got {missing}"
         )
-    classes = tuple(table.get("classes", ("background", *dataset.labels)))
-    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()}
-    if not labels:
-        if missing := [c for c in classes[1:] if c not in dataset.labels]:
-            raise ValueError(
-                f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
-                f"[labels]; got {missing}"
-            )
-        labels = {name: dataset.labels[name] for name in classes[1:]}
+    classes, labels = _classes(table, dataset, root)
     ignore = tuple(table.get("ignore", dataset.ignore))
     taken = {v for values in labels.values() for v in values} | set(ignore)
     declared = {v for values in dataset.labels.values() for v in values}
@@ -122,6 +115,27 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         root=str(root),
         layout=table["layout"],
     )
+
+
+def _classes(
+    table: Mapping[str, Any], dataset: Dataset, root: Path
+) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
+    """Classes that the file names, and the raw values of all but the first: those of the file, else of the data set."""
+    classes = tuple(table.get("classes", ("background", *dataset.labels)))
+    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()}
+    if classes and classes[0] in {*dataset.labels, *labels}:
+        raise ValueError(
+            f"classes must have background first; got {list(classes)}, of which {classes[0]!r} is a class of {root} or of "
+            f"[labels]; write classes = {json.dumps(['background', *classes], ensure_ascii=False)}"
+        )
+    if labels:
+        return classes, labels
+    if missing := [c for c in classes[1:] if c not in dataset.labels]:
+        raise ValueError(
+            f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
+            f"[labels]; got {missing}"
+        )
+    return classes, {name: dataset.labels[name] for name in classes[1:]}
 
 
 def _chosen(dataset: Dataset, ids: list[str] | None, root: Path) -> tuple[Case, ...]:

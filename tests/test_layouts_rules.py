@@ -1,0 +1,64 @@
+"""What the rules of a task are where a data folder and a task file meet: background."""
+
+import re
+
+import pytest
+from folders import nnunet, refused
+
+import transfer_risk as tr
+
+
+def edited(path, old, new):
+    """The task file with one thing replaced."""
+    text = path.read_text()
+    assert re.search(old, text, flags=re.S)
+    path.write_text(re.sub(old, new, text, count=1, flags=re.S))
+    return path
+
+
+@pytest.mark.parametrize("labels", [r"(\[labels\].*?)\[slices\]", "()"])
+def test_a_task_file_without_background_is_refused(tmp_path, labels):
+    (path,) = tr.write_tasks(nnunet(tmp_path / "data"), tmp_path / "t")
+    edited(path, r'    "background",\n', "")
+    edited(path, labels, "[slices]" if "slices" in labels else "")
+    words = (
+        f"{path}: classes must have background first; got ['x', 'y'], of which 'x' is a class of {tmp_path}/data or of "
+        '[labels]; write classes = ["background", "x", "y"]'
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        tr.load_task(path)
+
+
+def test_a_task_file_whose_first_class_has_a_name_of_its_own_is_read(tmp_path):
+    (path,) = tr.write_tasks(nnunet(tmp_path / "data"), tmp_path / "t")
+    assert tr.load_task(edited(path, "background", "rest")).classes == ("rest", "x", "y")
+
+
+@pytest.mark.parametrize("name", ["Background", "BACKGROUND", "air"])
+def test_a_class_of_nnunet_that_is_0_is_background(tmp_path, name):
+    root = nnunet(tmp_path / "data", more={"labels": {name: 0, "x": 1, "y": 2}})
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    task = tr.load_task(path)
+    assert task.classes == ("background", "x", "y") and task.labels == {"x": (1,), "y": (2,)}
+
+
+def test_a_class_that_has_background_too_is_refused(tmp_path):
+    (path,) = tr.write_tasks(nnunet(tmp_path / "data"), tmp_path / "t")
+    edited(path, r"x = \[\n    1", "x = [\n    0, 1")
+    words = (
+        r"one meaning; 0 has several \(it is background unless a class is 0 alone or 0 is ignored"
+    )
+    with pytest.raises(ValueError, match=words):
+        tr.load_task(path)
+    labels = {"background": 0, "whole": [0, 1, 2], "core": [2]}
+    said = refused(nnunet(tmp_path / "regions", more={"labels": labels}), tmp_path / "u")
+    assert re.search(words, said)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [({"a": (0,)}, {}), ({"a": (0, 2)}, {"background": (1,)}), ({"a": (1,)}, {"ignore": (0,)})],
+)
+def test_0_is_what_a_task_says_it_is(labels, options):
+    task = tr.Task("t", ("background", "a"), ("T1",), (), labels=labels, **options)
+    assert task.labels == labels
