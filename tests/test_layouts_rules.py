@@ -1,5 +1,6 @@
-"""What the rules of a task are where a data folder and a task file meet: background."""
+"""What the rules of a task are where a data folder and a task file meet: background, regions."""
 
+import json
 import re
 
 import pytest
@@ -62,3 +63,43 @@ def test_a_class_that_has_background_too_is_refused(tmp_path):
 def test_0_is_what_a_task_says_it_is(labels, options):
     task = tr.Task("t", ("background", "a"), ("T1",), (), labels=labels, **options)
     assert task.labels == labels
+
+
+REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+
+
+def test_a_binary_task_of_a_region_has_all_its_values(tmp_path):
+    more = {"labels": REGIONS, "regions_class_order": [1, 2, 3]}
+    root = nnunet(tmp_path / "data", more=more)
+    paths = tr.write_tasks(root, tmp_path / "t", binary=True)
+    values = {"whole-tumor": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert [p.name for p in paths] == [f"data-{name}-t1.toml" for name in values]
+    for path, own in zip(paths, values.values(), strict=True):
+        task = tr.load_task(path)
+        assert list(task.labels.values()) == [own]
+        assert set(task.background) == {0, 1, 2, 3} - set(own)
+        assert (
+            tr.load_task(edited(path, r"\[labels\].*\[slices\]", "[slices]")).labels == task.labels
+        )
+    (joint,) = tr.write_tasks(root, tmp_path / "u")
+    assert list(tr.load_task(joint).labels.values()) == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["whole tumor", "enhancing"], {"whole tumor": (1, 2), "enhancing": (3,)}),
+        (["core", "whole tumor"], {"core": (2, 3), "whole tumor": (1,)}),
+    ],
+)
+def test_regions_overwrite_those_of_the_same_task(tmp_path, classes, expected):
+    (path,) = tr.write_tasks(nnunet(tmp_path / "data", more={"labels": REGIONS}), tmp_path / "t")
+    edited(path, r"\[labels\].*\[slices\]", "[slices]")
+    edited(path, r"classes = \[.*?\]", f"classes = {json.dumps(['background', *classes])}")
+    assert tr.load_task(path).labels == expected
+
+
+def test_the_value_that_is_written_comes_first(tmp_path):
+    more = {"labels": REGIONS, "regions_class_order": [1, 3, 2]}
+    paths = tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t", binary=True)
+    assert tr.load_task(paths[1]).labels == {"core": (3, 2)}

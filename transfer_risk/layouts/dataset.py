@@ -7,7 +7,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Dataset:
     Args:
         name: Short name.
         channels: Names of all channels, in the order of each case's images.
-        labels: Raw values of each foreground class.
+        labels: All raw values of each foreground class; those of nnU-Net's regions overlap.
         cases: All cases, each with every channel.
         ignore: Raw values that the data set says to ignore.
         test: Ids that the data set itself holds out (first fold); empty if it does not say.
@@ -40,6 +40,21 @@ class Dataset:
     ignore: tuple[int, ...] = ()
     test: tuple[str, ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, classes: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Raw values of each class in a task of these: those that no later class of them has, as later ones overwrite.
+
+        Raises:
+            ValueError: if a class is left without any.
+        """
+        last = {v: name for name in self.labels if name in classes for v in self.labels[name]}
+        own = {name: tuple(v for v in self.labels[name] if last[v] == name) for name in classes}
+        if bare := [name for name in classes if not own[name]]:
+            raise ValueError(
+                f"dataset.json: region {bare[0]!r} must have a value that no later one has, as later ones overwrite earlier "
+                f"ones; got {list(self.labels[bare[0]])}; list the outermost region first"
+            )
+        return own
 
 
 @dataclass(frozen=True)

@@ -76,33 +76,19 @@ def _labels(
     }
     labels = {name: values for name, values in labels.items() if values != (0,)}
     if any(len(values) > 1 for values in labels.values()):
-        return _exclusive(labels, description.get("regions_class_order") or (), path), ignore
+        return _written_first(labels, description.get("regions_class_order") or ()), ignore
     return dict(sorted(labels.items(), key=lambda item: item[1])), ignore
 
 
-def _exclusive(
-    regions: Mapping[str, tuple[int, ...]], order: Sequence[int], path: Path
+def _written_first(
+    regions: Mapping[str, tuple[int, ...]], order: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """Raw values of each region that are in no later one, as later outputs overwrite earlier ones.
-
-    The value that `order` (regions_class_order) has for the region comes first where it is among them: what is predicted
-    is written as the first.
-
-    Raises:
-        ValueError: naming the file, if all values of a region are in later ones.
-    """
-    last = {value: name for name, values in regions.items() for value in values}
+    """Raw values of each region, the one of `order` (regions_class_order) first: what is predicted is written as it."""
     wanted = dict(zip(regions, order, strict=False))
-    exclusive = {}
-    for name in regions:
-        own = [value for value, region in last.items() if region == name]
-        if not own:
-            raise ValueError(
-                f"{path}: region {name!r} must have a value that no later one has, as later ones overwrite earlier ones; "
-                f"got {shown(list(regions[name]))}; list the outermost region first"
-            )
-        exclusive[name] = tuple(sorted(own, key=lambda v: v != wanted.get(name)))
-    return exclusive
+    return {
+        name: tuple(sorted(values, key=lambda v: v != wanted.get(name)))
+        for name, values in regions.items()
+    }
 
 
 def _test(root: Path) -> tuple[str, ...]:

@@ -135,7 +135,7 @@ def _classes(
             f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
             f"[labels]; got {missing}"
         )
-    return classes, {name: dataset.labels[name] for name in classes[1:]}
+    return classes, dataset.values(classes[1:])
 
 
 def _chosen(dataset: Dataset, ids: list[str] | None, root: Path) -> tuple[Case, ...]:

@@ -185,7 +185,7 @@ def _table(
         "ignore": list(dataset.ignore),
         **found,
         "region": "all",
-        "labels": {label: list(dataset.labels[label]) for label in choice.labels},
+        "labels": {name: list(values) for name, values in dataset.values(choice.labels).items()},
         "slices": asdict(Slices()),
         "split": {**listed, "test": list(test)},
         "training": {"normalise": "zscore-nonzero"},
