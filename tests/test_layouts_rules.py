@@ -1,10 +1,10 @@
-"""What the rules of a task are where a data folder and a task file meet: background, regions."""
+"""What the rules of a task are where a data folder and a task file meet: background, regions, folds."""
 
 import json
 import re
 
 import pytest
-from folders import nnunet, refused
+from folders import nnunet, refused, tasks
 
 import transfer_risk as tr
 
@@ -103,3 +103,37 @@ def test_the_value_that_is_written_comes_first(tmp_path):
     more = {"labels": REGIONS, "regions_class_order": [1, 3, 2]}
     paths = tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t", binary=True)
     assert tr.load_task(paths[1]).labels == {"core": (3, 2)}
+
+
+def with_folds(root, *tests):
+    """An nnU-Net folder of c0, c1 and c2 with these folds in splits_final.json."""
+    nnunet(root)
+    folds = [{"train": [], "val": list(ids)} for ids in tests]
+    (root / "splits_final.json").write_text(json.dumps(folds))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("options", "test"),
+    [((), "c2"), (("--fold", "0/3"), "c2"), (("--fold", "1/3"), "c0"), (("--fold", "2/3"), "c1")],
+)
+def test_a_fold_is_that_of_the_data_set(tmp_path, options, test):
+    root = with_folds(tmp_path / "data", ["c2"], ["c0"], ["c1"])
+    assert tasks(root, tmp_path / "t", *options).exit_code == 0
+    assert tr.load_task(tmp_path / "t" / "data.toml").test == (test,)
+
+
+@pytest.mark.parametrize("fold", ["0/2", "0/5", "3/3", "0/1"])
+def test_another_number_of_folds_than_the_data_set_has_is_refused(tmp_path, fold):
+    root = with_folds(tmp_path / "data", ["c2"], ["c0"], ["c1"])
+    said = refused(root, tmp_path / "t", "--fold", fold)
+    assert (
+        f"task data: fold must be k/n with 0 <= k < n = 3, as splits_final.json has 3 folds; got {fold}; move that file "
+        "away for folds of transfer-risk's own" in said
+    )
+
+
+@pytest.mark.parametrize("fold", ["0/1", "2/2", "0/4"])
+def test_a_fold_leaves_cases_for_training(tmp_path, fold):
+    said = refused(nnunet(tmp_path / "data"), tmp_path / "t", "--fold", fold)
+    assert f"fold must be k/n with 0 <= k < n, n from 2 to the 3 groups; got {fold}" in said

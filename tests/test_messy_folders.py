@@ -92,7 +92,11 @@ def test_a_dataset_json_of_any_subfolder_is_an_object(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "null", "5", "{}", "[3]", '[{"train": []}]', '[{"val": 3}]', '[{"val": [3]}]']
+    "text",
+    [
+        *("[]", "null", "5", "{}", "[3]", '[{"train": []}]', '[{"val": 3}]', '[{"val": [3]}]'),
+        '[{"val": ["c0"]}, {"val": "c1"}]',
+    ],
 )
 def test_splits_that_are_none_are_named(tmp_path, text):
     root = nnunet(tmp_path / "data")
@@ -107,7 +111,8 @@ def test_splits_that_hold_out_an_unknown_case_are_refused_before_a_task_is_writt
     (root / "splits_final.json").write_text(json.dumps([{"train": ["c0"], "val": ["c1", "c9"]}]))
     said = refused(root, tmp_path / "t")
     assert "data: splits_final.json holds out 'c9', which is no labelled case" in said
-    assert "mend it, or give a fold (--fold K/N)" in said
+    assert "mend it, or move it away for a split of transfer-risk's own" in said
+    (root / "splits_final.json").rename(tmp_path / "away")
     (path,) = tr.write_tasks(root, tmp_path / "t", fold=(0, 3))
     assert len(tr.load_task(path).test) == 1
 

@@ -281,13 +281,16 @@ def held_out(
     """Ids of the test cases: 30 % (at least 2 cases) by a seeded hash of the group, or fold k of n.
 
     The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
+
+    Raises:
+        ValueError: if there is no such fold, or all cases would be in it.
     """
     groups = sorted({c.unit for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
     if fold is not None:
         number, folds = fold
-        if not 0 <= number < folds <= len(groups):
+        if not 0 <= number < folds or not 2 <= folds <= len(groups):
             raise ValueError(
-                f"fold must be k/n with 0 <= k < n <= {len(groups)} groups; got {number}/{folds}"
+                f"fold must be k/n with 0 <= k < n, n from 2 to the {len(groups)} groups; got {number}/{folds}"
             )
         chosen = set(groups[number::folds])
         return tuple(c.id for c in cases if c.unit in chosen)

@@ -27,7 +27,11 @@ from transfer_risk.cli.shared import (
     help="Recognised where not given.",
 )
 @click.option("--binary", is_flag=True, help="One task for each class on each channel.")
-@click.option("--fold", metavar="K/N", help="Test cases are fold K of N (from 0) instead of 30 %.")
+@click.option(
+    "--fold",
+    metavar="K/N",
+    help="Test cases are fold K of N (from 0) instead of 30 %; of splits_final.json where there is one.",
+)
 @click.option(
     "--partitions",
     type=click.Path(exists=True, dir_okay=False),

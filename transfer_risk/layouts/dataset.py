@@ -29,7 +29,7 @@ class Dataset:
         labels: All raw values of each foreground class; those of nnU-Net's regions overlap.
         cases: All cases, each with every channel.
         ignore: Raw values that the data set says to ignore.
-        test: Ids that the data set itself holds out (first fold); empty if it does not say.
+        folds: Ids that the data set itself holds out in each fold; empty if it does not say.
         incomplete: For each case that lacks a file: a sentence that says which.
     """
 
@@ -38,7 +38,7 @@ class Dataset:
     labels: Mapping[str, tuple[int, ...]]
     cases: tuple[Case, ...]
     ignore: tuple[int, ...] = ()
-    test: tuple[str, ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
 
     def values(self, classes: Collection[str]) -> dict[str, tuple[int, ...]]:

@@ -27,7 +27,7 @@ def matches(root: Path) -> bool:
 
 
 def read_dataset(root: Path) -> Dataset:
-    """The data set; a held-out fold comes from splits_final.json where there is one.
+    """The data set; folds come from splits_final.json where there is one.
 
     Raises:
         ValueError: naming the file, if a labelled case has no image, files are of a kind that is not read, or a JSON file is
@@ -53,7 +53,7 @@ def read_dataset(root: Path) -> Dataset:
                 f"{root}/imagesTr: has no image {missing[0]} ({', '.join(ENDINGS)}) for {label}; add it, or remove the label"
             )
         cases.append(Case(id_, tuple(str(images[w]) for w in wanted), str(label)))
-    return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _test(root))
+    return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _folds(root))
 
 
 def _labels(
@@ -91,15 +91,19 @@ def _written_first(
     }
 
 
-def _test(root: Path) -> tuple[str, ...]:
-    """Ids of the first fold of splits_final.json; none without that file."""
+def _folds(root: Path) -> tuple[tuple[str, ...], ...]:
+    """Test ids of each fold of splits_final.json; none without that file."""
     path = root / "splits_final.json"
-    folds = read_json(path) if path.is_file() else [{"val": []}]
-    first = folds[0] if isinstance(folds, list) and folds else None
-    ids = first.get("val") if isinstance(first, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+    if not path.is_file():
+        return ()
+    content = read_json(path)
+    folds = content if isinstance(content, list) else []
+    tests: list[Any] = [fold.get("val") if isinstance(fold, dict) else None for fold in folds]
+    if not tests or not all(
+        isinstance(t, list) and all(isinstance(i, str) for i in t) for t in tests
+    ):
         raise ValueError(
-            f'{path}: must be a list of folds such as [{{"train": ["a"], "val": ["b"]}}]; got {shown(folds)}; mend it, or '
+            f'{path}: must be a list of folds such as [{{"train": ["a"], "val": ["b"]}}]; got {shown(content)}; mend it, or '
             "remove it for a split of transfer-risk's own"
         )
-    return tuple(ids)
+    return tuple(map(tuple, tests))

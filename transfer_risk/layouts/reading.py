@@ -110,11 +110,37 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         ignore=ignore,
         region=table.get("region", "all"),
         slices=Slices(**table.get("slices", {})),
-        test=tuple(split.get("test", dataset.test or held_out(cases))),
+        test=tuple(split["test"] if "test" in split else tested(dataset, cases)),
         training=Preprocessing.of(table.get("training", {})),
         root=str(root),
         layout=table["layout"],
     )
+
+
+def tested(
+    dataset: Dataset, cases: Sequence[Case], fold: tuple[int, int] | None = None
+) -> tuple[str, ...]:
+    """Ids of the test cases: fold k of n of the data set's own folds (0 without `fold`), or as `held_out` without these.
+
+    Raises:
+        ValueError: if the data set has no such fold, or holds out a case that it does not have.
+    """
+    if not dataset.folds:
+        return held_out(cases, fold=fold)
+    own = len(dataset.folds)
+    number, folds = fold or (0, own)
+    if folds != own or not 0 <= number < own:
+        raise ValueError(
+            f"fold must be k/n with 0 <= k < n = {own}, as splits_final.json has {own} fold{'s' * (own > 1)}; got "
+            f"{number}/{folds}; move that file away for folds of transfer-risk's own"
+        )
+    known = {case.id for case in dataset.cases}
+    if unknown := [id_ for id_ in dataset.folds[number] if id_ not in known]:
+        raise ValueError(
+            f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or move it away "
+            "for a split of transfer-risk's own"
+        )
+    return dataset.folds[number] or held_out(cases, fold=fold)
 
 
 def _classes(

@@ -12,8 +12,8 @@ from typing import Any
 from transfer_risk.files import write_text
 from transfer_risk.layouts import fets, iseg2019
 from transfer_risk.layouts.dataset import Choice, Dataset, slug
-from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of
-from transfer_risk.tasks import Slices, held_out
+from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of, tested
+from transfer_risk.tasks import Slices
 
 
 def write_tasks(
@@ -35,7 +35,7 @@ def write_tasks(
             six binary tasks, such as `gm-t1.toml`.
         layout: One of LAYOUTS; recognised where not given.
         binary: One task for each class on each channel instead of one for all.
-        fold: (k, n): test cases are fold k of n instead of 30 %.
+        fold: (k, n): test cases are fold k of n, of splits_final.json where there is one, instead of its first fold or 30 %.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
         allow_missing: Go on with the complete cases of an incomplete folder; the files list them.
         note: Called with a sentence for each case that is left out.
@@ -163,14 +163,7 @@ def _table(
     out: Path,
 ) -> dict[str, Any]:
     cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
-    own = dataset.test if fold is None else ()
-    known = {c.id for c in dataset.cases}
-    if unknown := [id_ for id_ in own if id_ not in known]:
-        raise ValueError(
-            f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or give a fold "
-            "(--fold K/N)"
-        )
-    test = own or held_out(cases, fold=fold)
+    test = tested(dataset, cases, fold)
     listed = {"cases": list(choice.cases)} if choice.cases else {}
     others = [v for name, own in dataset.labels.items() if name not in choice.labels for v in own]
     # file pairs declare no values: what they hold now is written down, so that what comes later is noticed
