@@ -1,10 +1,10 @@
-"""What the rules of a task are where a data folder and a task file meet: background, regions, folds."""
+"""What the rules of a task are where a data folder and a task file meet: background, regions, folds, patients."""
 
 import json
 import re
 
 import pytest
-from folders import nnunet, refused, tasks
+from folders import LABELS, nnunet, refused, save, tasks
 
 import transfer_risk as tr
 
@@ -137,3 +137,59 @@ def test_another_number_of_folds_than_the_data_set_has_is_refused(tmp_path, fold
 def test_a_fold_leaves_cases_for_training(tmp_path, fold):
     said = refused(nnunet(tmp_path / "data"), tmp_path / "t", "--fold", fold)
     assert f"fold must be k/n with 0 <= k < n, n from 2 to the 3 groups; got {fold}" in said
+
+
+def visits(root):
+    """File pairs: four patients with three visits each."""
+    for k in range(12):
+        for part in ("images", "labels"):
+            save(root / part / f"patient{k // 3:02d}_visit{k % 3}.nii.gz", LABELS)
+    return root
+
+
+@pytest.mark.parametrize("expression", [r"^(patient\d+)_", r"^patient\d+", r"\d+"])
+@pytest.mark.parametrize("fold", [(), ("--fold", "0/4"), ("--fold", "3/4")])
+def test_no_patient_is_divided_by_the_split(tmp_path, expression, fold):
+    root, out = visits(tmp_path / "data"), tmp_path / "t"
+    assert tasks(root, out, "--group", expression, *fold).exit_code == 0
+    path = out / "data.toml"
+    task = tr.load_task(path)
+    assert len({c.unit for c in task.cases}) == 4
+    assert {c.unit for c in task.split("test")}.isdisjoint(c.unit for c in task.split("train"))
+    if fold:
+        assert len(task.test) == 3
+    else:
+        without = edited(path, r"test = \[.*?\]\n", "")
+        assert tr.load_task(without).test == task.test
+
+
+def test_test_cases_that_divide_a_patient_are_a_finding_of_doctor(tmp_path):
+    (path,) = tr.write_tasks(visits(tmp_path / "data"), tmp_path / "t", group="^(patient\\d+)_")
+    edited(path, r"test = \[.*?\]", 'test = ["patient01_visit1"]')
+    assert tr.load_task(path).test == ("patient01_visit1",)
+    (found,) = [f for f in tr.diagnose(path) if f.check == "split"]
+    assert found.severity == "error" and found.found.startswith(
+        "group patient01 is in training and"
+    )
+
+
+@pytest.mark.parametrize("expression", ["^(patient1)", "^(other)?patient0", ""])
+def test_an_expression_that_finds_no_patient_is_named(tmp_path, expression):
+    said = refused(visits(tmp_path / "data"), tmp_path / "t", "--group", expression)
+    assert (
+        f"{tmp_path}/data: group must be a regular expression that finds the patient in each"
+        in said
+    )
+    assert re.search(
+        rf"id; {re.escape(repr(expression))} finds none in 'patient0\d_visit\d'; widen", said
+    )
+
+
+def test_what_is_no_regular_expression_is_a_usage_error(tmp_path):
+    root = visits(tmp_path / "data")
+    result = tasks(root, tmp_path / "t", "--group", "(")
+    assert result.exit_code == 2 and "must be a regular expression, such as" in result.stderr
+    (path,) = tr.write_tasks(root, tmp_path / "t", group="patient..")
+    edited(path, r"patient\.\.", "(")
+    with pytest.raises(ValueError, match=r"data\.toml: group = '\(' is no regular expression"):
+        tr.load_task(path)

@@ -12,7 +12,8 @@ from transfer_risk.files import explained
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
 from transfer_risk.layouts.dataset import ENDINGS, Dataset
 from transfer_risk.layouts.keys import check_keys
-from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
+from transfer_risk.layouts.splits import grouped, tested
+from transfer_risk.tasks import Case, Preprocessing, Slices, Task
 from transfer_risk.tomlfiles import read_toml
 
 LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
@@ -22,7 +23,8 @@ def load_task(path: str | Path) -> Task:
     """Task of a task.toml.
 
     `[split] cases` restricts the task to some cases of the data folder (a partition, or those that are complete); without it
-    the task has all of them. `[split] test` says which of them are kept for evaluation.
+    the task has all of them. `[split] test` says which of them are kept for evaluation, `[split] group` which patient each
+    is of (see `grouped`).
 
     Raw values that are no class's and not ignored are background where the data set declares them or `background` has them;
     0 always is. File pairs declare none: a task file with `[labels]` and `background`, as `write_tasks` makes it, says all,
@@ -100,6 +102,8 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         Case(c.id, tuple(c.images[k] for k in order), c.label, c.group)
         for c in _chosen(dataset, split.get("cases"), root)
     )
+    if "group" in split:
+        cases = grouped(cases, split["group"])
     return Task(
         name=table["name"],
         classes=classes,
@@ -115,32 +119,6 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         root=str(root),
         layout=table["layout"],
     )
-
-
-def tested(
-    dataset: Dataset, cases: Sequence[Case], fold: tuple[int, int] | None = None
-) -> tuple[str, ...]:
-    """Ids of the test cases: fold k of n of the data set's own folds (0 without `fold`), or as `held_out` without these.
-
-    Raises:
-        ValueError: if the data set has no such fold, or holds out a case that it does not have.
-    """
-    if not dataset.folds:
-        return held_out(cases, fold=fold)
-    own = len(dataset.folds)
-    number, folds = fold or (0, own)
-    if folds != own or not 0 <= number < own:
-        raise ValueError(
-            f"fold must be k/n with 0 <= k < n = {own}, as splits_final.json has {own} fold{'s' * (own > 1)}; got "
-            f"{number}/{folds}; move that file away for folds of transfer-risk's own"
-        )
-    known = {case.id for case in dataset.cases}
-    if unknown := [id_ for id_ in dataset.folds[number] if id_ not in known]:
-        raise ValueError(
-            f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or move it away "
-            "for a split of transfer-risk's own"
-        )
-    return dataset.folds[number] or held_out(cases, fold=fold)
 
 
 def _classes(

@@ -9,10 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.files import write_text
+from transfer_risk.files import explained, write_text
 from transfer_risk.layouts import fets, iseg2019
 from transfer_risk.layouts.dataset import Choice, Dataset, slug
-from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of, tested
+from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of
+from transfer_risk.layouts.splits import grouped, tested
 from transfer_risk.tasks import Slices
 
 
@@ -23,6 +24,7 @@ def write_tasks(
     layout: str | None = None,
     binary: bool = False,
     fold: tuple[int, int] | None = None,
+    group: str | None = None,
     partitions: str | Path | None = None,
     allow_missing: bool = False,
     note: Callable[[str], None] | None = None,
@@ -36,6 +38,7 @@ def write_tasks(
         layout: One of LAYOUTS; recognised where not given.
         binary: One task for each class on each channel instead of one for all.
         fold: (k, n): test cases are fold k of n, of splits_final.json where there is one, instead of its first fold or 30 %.
+        group: Regular expression that finds the patient in a case's id (see `grouped`): no patient is divided by the split.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
         allow_missing: Go on with the complete cases of an incomplete folder; the files list them.
         note: Called with a sentence for each case that is left out.
@@ -49,6 +52,9 @@ def write_tasks(
     makers: dict[Path, tuple[Path, Choice]] = {}
     for folder, found in _datasets(Path(root), layout):
         dataset = read_dataset(folder, found)
+        if group is not None:
+            with explained(folder):
+                dataset = replace(dataset, cases=grouped(dataset.cases, group))
         choices, problems = _choices(dataset, folder, found, binary, partitions)
         if problems and not allow_missing:
             more = f" (and {len(problems) - 1} more such cases)" if len(problems) > 1 else ""
@@ -64,7 +70,8 @@ def write_tasks(
                 raise ValueError(_written_twice(path.name, makers[path], (folder, choice)))
             makers[path] = (folder, choice)
             try:
-                table = _table(dataset, folder, found, choice, fold, Path(out))
+                split = _split(dataset, choice, fold, group)
+                table = _table(dataset, folder, found, choice, split, Path(out))
                 task_of(table, dataset, folder)
             except ValueError as error:
                 raise ValueError(f"{folder}, task {choice.name}: {error}") from None
@@ -154,17 +161,26 @@ def _refuse_to_replace(texts: Mapping[Path, str]) -> None:
         )
 
 
+def _split(
+    dataset: Dataset, choice: Choice, fold: tuple[int, int] | None, group: str | None
+) -> dict[str, Any]:
+    """The table `[split]`; cases are listed where the task does not have all."""
+    cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
+    return {
+        **({"cases": list(choice.cases)} if choice.cases else {}),
+        **({"group": group} if group is not None else {}),
+        "test": list(tested(dataset, cases, fold)),
+    }
+
+
 def _table(
     dataset: Dataset,
     folder: Path,
     layout: str,
     choice: Choice,
-    fold: tuple[int, int] | None,
+    split: dict[str, Any],
     out: Path,
 ) -> dict[str, Any]:
-    cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
-    test = tested(dataset, cases, fold)
-    listed = {"cases": list(choice.cases)} if choice.cases else {}
     others = [v for name, own in dataset.labels.items() if name not in choice.labels for v in own]
     # file pairs declare no values: what they hold now is written down, so that what comes later is noticed
     found = {"background": [0, *others]} if layout == "pairs" else {}
@@ -180,7 +196,7 @@ def _table(
         "region": "all",
         "labels": {name: list(values) for name, values in dataset.values(choice.labels).items()},
         "slices": asdict(Slices()),
-        "split": {**listed, "test": list(test)},
+        "split": split,
         "training": {"normalise": "zscore-nonzero"},
     }
 
