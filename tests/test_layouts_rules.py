@@ -1,10 +1,10 @@
-"""What the rules of a task are where a data folder and a task file meet: background, regions, folds, patients."""
+"""What the rules of a task are where a data folder and a task file meet: background, regions, folds, patients, CT."""
 
 import json
 import re
 
 import pytest
-from folders import LABELS, nnunet, refused, save, tasks
+from folders import LABELS, decathlon, nnunet, refused, save, tasks
 
 import transfer_risk as tr
 
@@ -193,3 +193,37 @@ def test_what_is_no_regular_expression_is_a_usage_error(tmp_path):
     edited(path, r"patient\.\.", "(")
     with pytest.raises(ValueError, match=r"data\.toml: group = '\(' is no regular expression"):
         tr.load_task(path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options", "expected"),
+    [
+        (["CT"], (), ["zscore"]),
+        (["ct"], (), ["zscore"]),
+        (["T1"], (), ["zscore-nonzero"]),
+        (["CT", "PET"], (), ["zscore"]),
+        (["CT", "PET"], ("--binary",), ["zscore", "zscore-nonzero"]),
+    ],
+)
+def test_0_is_no_background_on_ct(tmp_path, channels, options, expected):
+    root = nnunet(tmp_path / "data", labels=("x",))
+    for k in range(3 * (len(channels) - 1)):
+        save(root / "imagesTr" / f"c{k}_0001.nii.gz", LABELS)
+    description = json.loads((root / "dataset.json").read_text())
+    description["channel_names"] = dict(enumerate(channels))
+    (root / "dataset.json").write_text(json.dumps(description))
+    result = tasks(root, tmp_path / "t", *options)
+    made = [tr.load_task(path).training.normalise for path in result.stdout.split()]
+    assert made == expected
+    said = (
+        f"note: {root}: CT is normalised by zscore, as 0 HU is no background; or write normalise ="
+    )
+    assert result.stderr.count(said) == ("zscore" in expected)
+
+
+def test_0_is_no_background_on_ct_of_the_decathlon(tmp_path):
+    root = decathlon(tmp_path / "Task09_X")
+    text = (root / "dataset.json").read_text()
+    (root / "dataset.json").write_text(text.replace('"T1"', '"CT"'))
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    assert tr.load_task(path).training.normalise == "zscore"

@@ -16,6 +16,11 @@ from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of
 from transfer_risk.layouts.splits import grouped, tested
 from transfer_risk.tasks import Slices
 
+CT = (
+    'CT is normalised by zscore, as 0 HU is no background; or write normalise = "window" with window = [LOWEST, HIGHEST] '
+    "in [training]"
+)
+
 
 def write_tasks(
     root: str | Path,
@@ -41,7 +46,7 @@ def write_tasks(
         group: Regular expression that finds the patient in a case's id (see `grouped`): no patient is divided by the split.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
         allow_missing: Go on with the complete cases of an incomplete folder; the files list them.
-        note: Called with a sentence for each case that is left out.
+        note: Called with a sentence for each case that is left out, and where a channel is CT.
 
     Raises:
         ValueError: naming folder or file, if no layout fits, the folder is incomplete, `partitions` is not its own, a task
@@ -64,6 +69,8 @@ def write_tasks(
         if note:
             for problem in problems:
                 note(f"left out: {problem}")
+            if any(_tomography(choice) for choice in choices):
+                note(f"{folder}: {CT}")
         for choice in choices:
             path = Path(out) / f"{choice.name}.toml"
             if path in makers:
@@ -197,8 +204,13 @@ def _table(
         "labels": {name: list(values) for name, values in dataset.values(choice.labels).items()},
         "slices": asdict(Slices()),
         "split": split,
-        "training": {"normalise": "zscore-nonzero"},
+        "training": {"normalise": "zscore" if _tomography(choice) else "zscore-nonzero"},
     }
+
+
+def _tomography(choice: Choice) -> bool:
+    """Whether a channel is CT, where 0 HU is water: `zscore-nonzero` would make a hole of it."""
+    return any(str(channel).strip().lower() == "ct" for channel in choice.channels)
 
 
 def _toml(table: dict[str, Any]) -> str:
