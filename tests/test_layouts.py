@@ -15,6 +15,7 @@ from transfer_risk.cli import main
 from transfer_risk.imagefiles import load
 from transfer_risk.layouts import LAYOUTS
 from transfer_risk.layouts.dataset import natural
+from transfer_risk.layouts.fets import read_partitions
 from transfer_risk.volumes import read
 
 ISEG_VALUES = np.array([0, 10, 150, 250], dtype=np.uint8)
@@ -280,7 +281,12 @@ def test_an_incomplete_fets_folder(fets, tmp_path, damage, words):
         ),
         (r"FeTS\w+_(\d+)", r"BraTS_\1", "names the subject 'BraTS_"),
         (r"(?s)\n.*", "\n", "must list subjects below its header"),
-        (r"\n(.*)\n", r"\n\1\n\1\n", r"line 3 lists FeTS\w+ a second time"),
+        (r"\n(.*)\n", r"\n\1\n\1\n", r"line 3 lists FeTS\w+ a second time, after line 2; remove"),
+        (
+            r"\n(.*)FeTS(.*)\n",
+            r"\n\1FeTS\2\n\n\1fets\2\n",
+            r"partitioning_2\.csv: line 4 lists fets\w+ a second time, after line 2; remove one",
+        ),
         (r",\w+\n$", ",\n", "line 9 must have a subject and a partition"),
     ],
 )
@@ -290,6 +296,25 @@ def test_a_strange_csv_is_refused_even_with_allow_missing(fets, tmp_path, old, n
     for more in ((), ("--allow-missing",)):
         result = run(root, "--layout", "fets", "--partitions", csv, "--out", tmp_path / "t", *more)
         assert result.exit_code == 1 and re.search(words, result.stderr), result.output
+
+
+@pytest.mark.parametrize("partition", ["14/15", "../../x", "-1", "1.5", "1e1", "A", "\u0662"])
+def test_a_partition_is_a_whole_number(tmp_path, partition):
+    path = tmp_path / "p.csv"
+    path.write_text(f"Subject_ID,Partition_ID\nFeTS2022_00001,1\n\nFeTS2022_00002,{partition}\n")
+    words = (
+        f"{path}: line 4 must have a whole number from 0 as Partition_ID; got {partition!r}; cor"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_partitions(path)
+
+
+def test_partitions_of_a_spreadsheet(tmp_path):
+    path = tmp_path / "p.csv"
+    ids = {"0": "0", "00": "0", "01": "1", "1": "1", "14.0": "14", "014.00": "14"}
+    lines = [f"FeTS2022_{k:05d},{text}" for k, text in enumerate(ids)]
+    path.write_text("\n".join(["Subject_ID,Partition_ID", *lines]))
+    assert list(read_partitions(path).values()) == list(ids.values())
 
 
 def test_releases_are_not_mixed(fets, tmp_path):
@@ -324,8 +349,6 @@ def test_partitions_belong_to_fets(iseg, tmp_path):
         tr.write_tasks(iseg, tmp_path / "t", partitions=tmp_path / "p.csv")
     (tmp_path / "q.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"q\.csv: is no readable csv"):
-        from transfer_risk.layouts.fets import read_partitions
-
         read_partitions(tmp_path / "q.csv")
 
 
