@@ -336,6 +336,64 @@ def test_releases_are_not_mixed(fets, tmp_path):
         tr.write_tasks(root, tmp_path / "t", partitions=csv)
 
 
+def test_an_unlabelled_folder_of_iseg_beside_the_labelled_one(iseg, tmp_path):
+    other = iseg.parent / "iSeg-2019-Validation"
+    other.mkdir()
+    for path in iseg.glob("subject-11-*"):
+        path.rename(other / path.name)
+    refused_beside(iseg, other, tmp_path / "t", "iseg2019")
+    allowed = run(iseg.parent, "--out", tmp_path / "t", "--allow-missing")
+    assert len(written(allowed)) == 6
+    assert f"note: left out: {other}: holds no labelled case" in allowed.stderr
+    assert "cases" not in (tmp_path / "t" / "gm-t1.toml").read_text()
+
+
+def test_an_unlabelled_folder_of_fets_beside_the_labelled_one(fets, tmp_path):
+    root, csv, _ = fets
+    other = root.parent / root.name.replace("Training", "Validation")
+    shutil.copytree(root, other)
+    for path in [p for p in other.rglob("*") if "seg" in p.name.lower()]:
+        path.unlink()
+    refused_beside(root, other, tmp_path / "t", "fets")
+    allowed = run(root.parent, "--out", tmp_path / "t", "--allow-missing", "--partitions", csv)
+    assert len(written(allowed)) == 9 and f"left out: {other}: holds no" in allowed.stderr
+    shutil.rmtree(root)
+    alone = run(other.parent, "--out", tmp_path / "u", "--allow-missing")
+    assert alone.exit_code == 1 and f"error: {other}: holds no labelled case" in alone.stderr
+
+
+def refused_beside(labelled, other, out, layout):
+    refused = run(labelled.parent, "--out", out)
+    assert refused.exit_code == 1 and not out.exists()
+    assert f"{other}: holds no labelled case in the layout {layout}; {other}" in refused.stderr
+    assert (
+        f"give the folder with labels alone ({labelled}), or go on without the other with allow_missing (--allow-missing)"
+        in refused.stderr
+    )
+
+
+def test_partitions_with_fewer_subjects_than_folds_are_named(fets, tmp_path):
+    root, csv, _ = fets
+    result = run(root, "--partitions", csv, "--out", tmp_path / "t", "--fold", "1/3")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {csv}: partition 2 must have at least 3 subjects for as many folds; it has 2 in {root}; give fewer folds "
+        "(--fold)\n"
+    )
+    made = [Path(line) for line in result.stdout.split()]
+    assert [p.name for p in made] == [
+        f"{p}-{m}.toml" for p in (1, 13) for m in ("t1", "t2", "flair")
+    ]
+    assert all(len(tr.load_task(path).test) == 1 for path in made)
+    with pytest.raises(ValueError, match="partition 2 must have at least 3 subjects"):
+        tr.write_tasks(root, tmp_path / "u", partitions=csv, fold=(1, 3))
+    none = run(root, "--partitions", csv, "--out", tmp_path / "u", "--fold", "0/4")
+    assert none.exit_code == 1 and none.stderr.count("must have at least 4 subjects") == 3
+    bad = run(root, "--partitions", csv, "--out", tmp_path / "u", "--fold", "0/1")
+    assert bad.exit_code == 1 and "fold must be k/n with 0 <= k < n, n from 2 to" in bad.stderr
+    assert not (tmp_path / "u").exists()
+
+
 def test_partition_tasks_are_not_binary(fets, tmp_path):
     with pytest.raises(ValueError, match="binary must be off with partitions"):
         tr.write_tasks(fets[0], tmp_path / "t", partitions=fets[1], binary=True)

@@ -60,6 +60,7 @@ def tasks_command(
     """Write a task file for each task found under ROOT."""
     from transfer_risk.layouts import write_tasks
 
+    failed: list[str] = []
     paths = write_tasks(
         root,
         out,
@@ -70,9 +71,11 @@ def tasks_command(
         partitions=partitions,
         allow_missing=allow_missing,
         note=lambda sentence: notes([sentence], "note"),
+        failed=failed.append,
     )
     for path in paths:
         click.echo(path)
+    fail(failed)
 
 
 @click.command("score")

@@ -100,10 +100,13 @@ def _number(partition: str, where: str) -> str:
     return str(int(match[1]))
 
 
-def choices(dataset: Dataset, root: Path, path: Path) -> tuple[list[Choice], list[str]]:
-    """The paper's tasks for every partition of the csv, and a sentence for each subject without folder or partition.
+def choices(
+    dataset: Dataset, root: Path, path: Path, folds: int
+) -> tuple[list[Choice], list[str], list[str]]:
+    """The paper's tasks for every partition of the csv that has as many subjects as folds, and what is left out.
 
-    Each task has the three classes on one of T1, T2 and FLAIR and is named like 13-t1.
+    Each task has the three classes on one of T1, T2 and FLAIR and is named like 13-t1. There is a sentence for each subject
+    without folder or partition, and, in a list of its own, for each partition that is too small.
     """
     partitions = read_partitions(path)
     release = _one_release(str(path), list(partitions))
@@ -124,13 +127,20 @@ def choices(dataset: Dataset, root: Path, path: Path) -> tuple[list[Choice], lis
         for case in dataset.cases
         if case.id.lower() not in own
     ]
-    made = []
+    made, small = [], []
     for partition in sorted(set(partitions.values()), key=natural):
-        ids = tuple(c.id for c in dataset.cases if own.get(c.id.lower()) == partition)
-        for channel in TASK_CHANNELS if ids else ():
+        cases = [c for c in dataset.cases if own.get(c.id.lower()) == partition]
+        subjects = len({c.unit for c in cases})
+        if 0 < subjects < folds:
+            small.append(
+                f"{path}: partition {partition} must have at least {folds} subjects for as many folds; it has {subjects} in "
+                f"{root}; give fewer folds (--fold)"
+            )
+            continue
+        for channel in TASK_CHANNELS if cases else ():
             name = f"{partition}-{channel.lower()}"
-            made.append(Choice(name, tuple(dataset.labels), (channel,), ids))
-    return made, problems
+            made.append(Choice(name, tuple(dataset.labels), (channel,), tuple(c.id for c in cases)))
+    return made, problems, small
 
 
 def _release(name: str) -> str:

@@ -47,13 +47,15 @@ def read_dataset(
     layout: str | None = None,
     channels: Sequence[str] = (),
     classes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Dataset:
     """The data set in a folder, its layout recognised where not given; of `pairs`, with these channels and classes if given.
 
     Other layouts say themselves which there are.
 
     Raises:
-        ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
+        ValueError: if there is no such folder, no layout fits, or, unless `unlabelled`, no complete labelled case is in it.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such data folder")
@@ -73,11 +75,16 @@ def read_dataset(
         raise ValueError(
             f"{root / 'dataset.json'}: is not as the layout {name} has it ({error})"
         ) from None
-    if not dataset.cases:
-        endings = f"files that are read end in {', '.join(ENDINGS)}"
-        reason = next(iter(dataset.incomplete.values()), endings)
-        raise ValueError(f"{root}: holds no labelled case in the layout {name}; {reason}")
+    if not dataset.cases and not unlabelled:
+        raise ValueError(no_case(dataset, root, name))
     return dataset
+
+
+def no_case(dataset: Dataset, root: Path, layout: str) -> str:
+    """Why a data set without any complete labelled case has none."""
+    endings = f"files that are read end in {', '.join(ENDINGS)}"
+    reason = next(iter(dataset.incomplete.values()), endings)
+    return f"{root}: holds no labelled case in the layout {layout}; {reason}"
 
 
 def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
