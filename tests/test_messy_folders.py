@@ -345,6 +345,40 @@ def test_a_header_in_another_unit_than_mm_is_refused(tmp_path, unit, read):
             load(str(tmp_path / "a.nii.gz"))
 
 
+@pytest.mark.parametrize("axes", [(), (1,), (1, 1), (1, 1, 1)])
+def test_trailing_axes_of_length_1_are_dropped(tmp_path, axes):
+    save(tmp_path / "a.nii.gz", LABELS.reshape(*LABELS.shape, *axes))
+    np.testing.assert_array_equal(load(str(tmp_path / "a.nii.gz"))[0], LABELS)
+
+
+@pytest.mark.parametrize("axes", [(2,), (2, 1), (1, 2)])
+def test_an_image_of_several_channels_is_no_3d_image(tmp_path, axes):
+    save(tmp_path / "a.nii.gz", np.zeros((4, 4, 2, *axes), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.nii\.gz: must be a 3D image; got shape \(4, 4, 2, "):
+        load(str(tmp_path / "a.nii.gz"))
+
+
+@pytest.mark.parametrize("name", ["x_t1.nii", "a.nii"])
+def test_a_folder_is_no_image(tmp_path, name):
+    root = pairs(tmp_path / "data")
+    for part in ("images", "labels"):
+        (root / part / name).mkdir()
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    task = tr.load_task(path)
+    assert [c.id for c in task.cases] == ["a", "b", "c"] and task.channels == ("image",)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_link_to_nowhere_is_no_folder_but_a_missing_file(tmp_path, part):
+    root = pairs(tmp_path / "data")
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    (root / part / "b.nii.gz").unlink()
+    (root / part / "b.nii.gz").symlink_to("nowhere.nii.gz")
+    case = tr.load_task(path).cases[1]
+    with pytest.raises(ValueError, match=rf"{part}/b\.nii\.gz: no such file"):
+        read(case, tr.load_task(path))
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

@@ -173,7 +173,7 @@ def folder_name(root: Path) -> str:
 
 
 def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, Path]:
-    """Image files of a folder by their name without ending; hidden files and `._*` are skipped, as are headers (.hdr).
+    """Image files of a folder by their name without ending; skipped are folders, hidden files, `._*` and headers (.hdr).
 
     Args:
         folder: To look into; without it there are none.
@@ -185,7 +185,7 @@ def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, P
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         stem, ending = stem_and_ending(path.name)
-        if ending.lower() not in ENDINGS or path.name.startswith("."):
+        if ending.lower() not in ENDINGS or path.name.startswith(".") or path.is_dir():
             continue
         name = key(stem)
         if name in found:
