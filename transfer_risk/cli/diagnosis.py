@@ -45,7 +45,9 @@ from transfer_risk.cli.shared import (
     help="Partitioning csv of FeTS: one task for each partition and modality.",
 )
 @click.option(
-    "--allow-missing", is_flag=True, help="Go on with the complete cases of an incomplete folder."
+    "--allow-missing",
+    is_flag=True,
+    help="Go on with the complete cases of an incomplete folder, and without a folder that has no labels.",
 )
 def tasks_command(
     root: str,

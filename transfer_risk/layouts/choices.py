@@ -31,7 +31,7 @@ def choices_of(
             raise ValueError(f"partitions belong to the layout fets; {folder} is read as {layout}")
         if binary:
             raise ValueError("binary must be off with partitions, whose tasks have three classes")
-        made, strange, small = fets.choices(dataset, folder, Path(partitions), folds)
+        made, strange, small = fets.choices(dataset, folder, Path(partitions), folds=folds)
         return made, problems + strange, small
     made = list(iseg2019.choices(dataset) if layout == "iseg2019" else _usual(dataset, binary))
     if problems:

@@ -101,7 +101,7 @@ def _number(partition: str, where: str) -> str:
 
 
 def choices(
-    dataset: Dataset, root: Path, path: Path, folds: int
+    dataset: Dataset, root: Path, path: Path, *, folds: int
 ) -> tuple[list[Choice], list[str], list[str]]:
     """The paper's tasks for every partition of the csv that has as many subjects as folds, and what is left out.
 

@@ -10,7 +10,7 @@ from transfer_risk.layouts.reading import LAYOUTS, no_case, read_dataset
 
 
 def labelled(
-    root: Path, layout: str | None, allow_missing: bool, tell: Callable[[str], None]
+    root: Path, layout: str | None, *, allow_missing: bool, tell: Callable[[str], None]
 ) -> list[tuple[Path, str, Dataset]]:
     """Data sets with a labelled case at or right below root, each with its folder and the name of its layout.
 

@@ -60,7 +60,9 @@ def write_tasks(
     tell, fail = note or (lambda _: None), failed or _refuse
     texts: dict[Path, str] = {}
     makers: dict[Path, tuple[Path, Choice]] = {}
-    for folder, found, dataset in labelled(Path(root), layout, allow_missing, tell):
+    for folder, found, dataset in labelled(
+        Path(root), layout, allow_missing=allow_missing, tell=tell
+    ):
         if group is not None:
             with explained(folder):
                 dataset = replace(dataset, cases=grouped(dataset.cases, group))
