@@ -257,6 +257,26 @@ def test_a_case_in_another_unit(task_file, data, factor):
     assert finding.found.startswith(f"median intensity of T2 is {level:g}, that of the other cases")
 
 
+def test_intensities_below_0_where_0_is_taken_for_background(task_file, data):
+    for case in ("c_1", "c_5"):
+        save(image(data, case), voxels(image(data, case)) - 1000)
+    source = make_source()  # by default zscore-nonzero, as the task
+    own = [f for f in serious(tr.diagnose(task_file, [source])) if "zscore-nonzero" in f.found]
+    places = ["training.normalise", "source: preprocessing.normalise"]
+    assert [(f.severity, f.check, f.where) for f in own] == [
+        ("warning", "intensity", place) for place in places
+    ]
+    low = min(voxels(image(data, case)).min() for case in ("c_1", "c_5"))
+    words = f"takes voxels of 0 for background, but T1 goes below 0 in 2 of 7 cases (to {low})"
+    assert all(f.found.endswith(words) for f in own)
+    task_file.write_text(task_file.read_text().replace("zscore-nonzero", "zscore"))
+    quiet = [
+        replace(source, name="a", preprocessing=tr.Preprocessing("zscore")),
+        replace(source, name="b", stored=lambda _: np.zeros(1)),
+    ]
+    assert not [f for f in tr.diagnose(task_file, quiet) if "zscore-nonzero" in f.found]
+
+
 def test_clipped_integers(task_file, data):
     rng = np.random.default_rng(0)
     for case in ("c_1", "c_5"):

@@ -15,6 +15,7 @@ from transfer_risk.cli import main
 from transfer_risk.imagefiles import load
 from transfer_risk.layouts import LAYOUTS
 from transfer_risk.layouts.dataset import natural
+from transfer_risk.layouts.fets import read_partitions
 from transfer_risk.volumes import read
 
 ISEG_VALUES = np.array([0, 10, 150, 250], dtype=np.uint8)
@@ -295,7 +296,12 @@ def test_an_incomplete_fets_folder(fets, tmp_path, damage, words):
         ),
         (r"FeTS\w+_(\d+)", r"BraTS_\1", "names the subject 'BraTS_"),
         (r"(?s)\n.*", "\n", "must list subjects below its header"),
-        (r"\n(.*)\n", r"\n\1\n\1\n", r"line 3 lists FeTS\w+ a second time"),
+        (r"\n(.*)\n", r"\n\1\n\1\n", r"line 3 lists FeTS\w+ a second time, after line 2; remove"),
+        (
+            r"\n(.*)FeTS(.*)\n",
+            r"\n\1FeTS\2\n\n\1fets\2\n",
+            r"partitioning_2\.csv: line 4 lists fets\w+ a second time, after line 2; remove one",
+        ),
         (r",\w+\n$", ",\n", "line 9 must have a subject and a partition"),
     ],
 )
@@ -305,6 +311,25 @@ def test_a_strange_csv_is_refused_even_with_allow_missing(fets, tmp_path, old, n
     for more in ((), ("--allow-missing",)):
         result = run(root, "--layout", "fets", "--partitions", csv, "--out", tmp_path / "t", *more)
         assert result.exit_code == 1 and re.search(words, result.stderr), result.output
+
+
+@pytest.mark.parametrize("partition", ["14/15", "../../x", "-1", "1.5", "1e1", "A", "\u0662"])
+def test_a_partition_is_a_whole_number(tmp_path, partition):
+    path = tmp_path / "p.csv"
+    path.write_text(f"Subject_ID,Partition_ID\nFeTS2022_00001,1\n\nFeTS2022_00002,{partition}\n")
+    words = (
+        f"{path}: line 4 must have a whole number from 0 as Partition_ID; got {partition!r}; cor"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_partitions(path)
+
+
+def test_partitions_of_a_spreadsheet(tmp_path):
+    path = tmp_path / "p.csv"
+    ids = {"0": "0", "00": "0", "01": "1", "1": "1", "14.0": "14", "014.00": "14"}
+    lines = [f"FeTS2022_{k:05d},{text}" for k, text in enumerate(ids)]
+    path.write_text("\n".join(["Subject_ID,Partition_ID", *lines]))
+    assert list(read_partitions(path).values()) == list(ids.values())
 
 
 def test_releases_are_not_mixed(fets, tmp_path):
@@ -326,6 +351,64 @@ def test_releases_are_not_mixed(fets, tmp_path):
         tr.write_tasks(root, tmp_path / "t", partitions=csv)
 
 
+def test_an_unlabelled_folder_of_iseg_beside_the_labelled_one(iseg, tmp_path):
+    other = iseg.parent / "iSeg-2019-Validation"
+    other.mkdir()
+    for path in iseg.glob("subject-11-*"):
+        path.rename(other / path.name)
+    refused_beside(iseg, other, tmp_path / "t", "iseg2019")
+    allowed = run(iseg.parent, "--out", tmp_path / "t", "--allow-missing")
+    assert len(written(allowed)) == 6
+    assert f"note: left out: {other}: holds no labelled case" in allowed.stderr
+    assert "cases" not in (tmp_path / "t" / "gm-t1.toml").read_text()
+
+
+def test_an_unlabelled_folder_of_fets_beside_the_labelled_one(fets, tmp_path):
+    root, csv, _ = fets
+    other = root.parent / root.name.replace("Training", "Validation")
+    shutil.copytree(root, other)
+    for path in [p for p in other.rglob("*") if "seg" in p.name.lower()]:
+        path.unlink()
+    refused_beside(root, other, tmp_path / "t", "fets")
+    allowed = run(root.parent, "--out", tmp_path / "t", "--allow-missing", "--partitions", csv)
+    assert len(written(allowed)) == 9 and f"left out: {other}: holds no" in allowed.stderr
+    shutil.rmtree(root)
+    alone = run(other.parent, "--out", tmp_path / "u", "--allow-missing")
+    assert alone.exit_code == 1 and f"error: {other}: holds no labelled case" in alone.stderr
+
+
+def refused_beside(labelled, other, out, layout):
+    refused = run(labelled.parent, "--out", out)
+    assert refused.exit_code == 1 and not out.exists()
+    assert f"{other}: holds no labelled case in the layout {layout}; {other}" in refused.stderr
+    assert (
+        f"give the folder with labels alone ({labelled}), or go on without the other with allow_missing (--allow-missing)"
+        in refused.stderr
+    )
+
+
+def test_partitions_with_fewer_subjects_than_folds_are_named(fets, tmp_path):
+    root, csv, _ = fets
+    result = run(root, "--partitions", csv, "--out", tmp_path / "t", "--fold", "1/3")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {csv}: partition 2 must have at least 3 subjects for as many folds; it has 2 in {root}; give fewer folds "
+        "(--fold)\n"
+    )
+    made = [Path(line) for line in result.stdout.split()]
+    assert [p.name for p in made] == [
+        f"{p}-{m}.toml" for p in (1, 13) for m in ("t1", "t2", "flair")
+    ]
+    assert all(len(tr.load_task(path).test) == 1 for path in made)
+    with pytest.raises(ValueError, match="partition 2 must have at least 3 subjects"):
+        tr.write_tasks(root, tmp_path / "u", partitions=csv, fold=(1, 3))
+    none = run(root, "--partitions", csv, "--out", tmp_path / "u", "--fold", "0/4")
+    assert none.exit_code == 1 and none.stderr.count("must have at least 4 subjects") == 3
+    bad = run(root, "--partitions", csv, "--out", tmp_path / "u", "--fold", "0/1")
+    assert bad.exit_code == 1 and "fold must be k/n with 0 <= k < n, n from 2 to" in bad.stderr
+    assert not (tmp_path / "u").exists()
+
+
 def test_partition_tasks_are_not_binary(fets, tmp_path):
     with pytest.raises(ValueError, match="binary must be off with partitions"):
         tr.write_tasks(fets[0], tmp_path / "t", partitions=fets[1], binary=True)
@@ -339,8 +422,6 @@ def test_partitions_belong_to_fets(iseg, tmp_path):
         tr.write_tasks(iseg, tmp_path / "t", partitions=tmp_path / "p.csv")
     (tmp_path / "q.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"q\.csv: is no readable csv"):
-        from transfer_risk.layouts.fets import read_partitions
-
         read_partitions(tmp_path / "q.csv")
 
 

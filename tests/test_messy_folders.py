@@ -8,77 +8,13 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from folders import LABELS, decathlon, nnunet, pairs, refused, save, tasks
 
 import transfer_risk as tr
 from transfer_risk.adapters.nnunet.plans import labels_of
-from transfer_risk.cli import main
 from transfer_risk.imagefiles import load
 from transfer_risk.layouts.dataset import slug, whole
 from transfer_risk.volumes import read
-
-SHAPE = (4, 4, 2)
-LABELS = np.arange(32, dtype=np.uint8).reshape(SHAPE) % 3
-
-
-def save(path, data, slope=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(data, np.eye(4))
-    if slope:
-        image.header.set_slope_inter(slope, 0)
-    nib.save(image, path)
-
-
-def pairs(root, images=("a", "b", "c")):
-    """A plain folder with these images and the labels of a, b and c."""
-    for name in images:
-        save(root / "images" / f"{name}.nii.gz", LABELS.astype(np.float32))
-    for name in "abc":
-        save(root / "labels" / f"{name}.nii.gz", LABELS)
-    return root
-
-
-def nnunet(root, labels=("x", "y"), more=None):
-    """An nnU-Net folder of three cases with these classes."""
-    for k in range(3):
-        save(root / "imagesTr" / f"c{k}_0000.nii.gz", LABELS.astype(np.float32))
-        save(root / "labelsTr" / f"c{k}.nii.gz", LABELS)
-    description = {
-        "channel_names": {"0": "T1"},
-        "labels": {"background": 0} | {name: k + 1 for k, name in enumerate(labels)},
-        "file_ending": ".nii.gz",
-    }
-    (root / "dataset.json").write_text(json.dumps(description | (more or {})))
-    return root
-
-
-def decathlon(root):
-    """A folder of the Medical Segmentation Decathlon with four cases of two channels."""
-    training = []
-    for k in range(4):
-        files = {part: f"./{part}sTr/x{k}.nii.gz" for part in ("image", "label")}
-        save(root / files["image"], np.stack(2 * [LABELS.astype(np.float32)], -1))
-        save(root / files["label"], LABELS)
-        training.append(files)
-    description = {
-        "modality": {"0": "T1", "1": "T2"},
-        "labels": {"0": "background", "1": "x", "2": "y"},
-        "training": training,
-    }
-    (root / "dataset.json").write_text(json.dumps(description))
-    return root
-
-
-def tasks(root, out, *options):
-    return CliRunner().invoke(main, ["tasks", str(root), "--out", str(out), *options])
-
-
-def refused(root, out, *options):
-    """What is said where nothing is written."""
-    result = tasks(root, out, *options)
-    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
-    assert not out.exists()
-    return result.stderr
 
 
 def test_label_values_with_a_scale_factor_are_the_whole_numbers_that_they_mean(tmp_path):
@@ -156,7 +92,11 @@ def test_a_dataset_json_of_any_subfolder_is_an_object(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "null", "5", "{}", "[3]", '[{"train": []}]', '[{"val": 3}]', '[{"val": [3]}]']
+    "text",
+    [
+        *("[]", "null", "5", "{}", "[3]", '[{"train": []}]', '[{"val": 3}]', '[{"val": [3]}]'),
+        '[{"val": ["c0"]}, {"val": "c1"}]',
+    ],
 )
 def test_splits_that_are_none_are_named(tmp_path, text):
     root = nnunet(tmp_path / "data")
@@ -171,7 +111,8 @@ def test_splits_that_hold_out_an_unknown_case_are_refused_before_a_task_is_writt
     (root / "splits_final.json").write_text(json.dumps([{"train": ["c0"], "val": ["c1", "c9"]}]))
     said = refused(root, tmp_path / "t")
     assert "data: splits_final.json holds out 'c9', which is no labelled case" in said
-    assert "mend it, or give a fold (--fold K/N)" in said
+    assert "mend it, or move it away for a split of transfer-risk's own" in said
+    (root / "splits_final.json").rename(tmp_path / "away")
     (path,) = tr.write_tasks(root, tmp_path / "t", fold=(0, 3))
     assert len(tr.load_task(path).test) == 1
 
@@ -402,6 +343,40 @@ def test_a_header_in_another_unit_than_mm_is_refused(tmp_path, unit, read):
             ValueError, match=r"a\.nii\.gz: must have its geometry in mm; .* micron"
         ):
             load(str(tmp_path / "a.nii.gz"))
+
+
+@pytest.mark.parametrize("axes", [(), (1,), (1, 1), (1, 1, 1)])
+def test_trailing_axes_of_length_1_are_dropped(tmp_path, axes):
+    save(tmp_path / "a.nii.gz", LABELS.reshape(*LABELS.shape, *axes))
+    np.testing.assert_array_equal(load(str(tmp_path / "a.nii.gz"))[0], LABELS)
+
+
+@pytest.mark.parametrize("axes", [(2,), (2, 1), (1, 2)])
+def test_an_image_of_several_channels_is_no_3d_image(tmp_path, axes):
+    save(tmp_path / "a.nii.gz", np.zeros((4, 4, 2, *axes), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.nii\.gz: must be a 3D image; got shape \(4, 4, 2, "):
+        load(str(tmp_path / "a.nii.gz"))
+
+
+@pytest.mark.parametrize("name", ["x_t1.nii", "a.nii"])
+def test_a_folder_is_no_image(tmp_path, name):
+    root = pairs(tmp_path / "data")
+    for part in ("images", "labels"):
+        (root / part / name).mkdir()
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    task = tr.load_task(path)
+    assert [c.id for c in task.cases] == ["a", "b", "c"] and task.channels == ("image",)
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_a_link_to_nowhere_is_no_folder_but_a_missing_file(tmp_path, part):
+    root = pairs(tmp_path / "data")
+    (path,) = tr.write_tasks(root, tmp_path / "t")
+    (root / part / "b.nii.gz").unlink()
+    (root / part / "b.nii.gz").symlink_to("nowhere.nii.gz")
+    case = tr.load_task(path).cases[1]
+    with pytest.raises(ValueError, match=rf"{part}/b\.nii\.gz: no such file"):
+        read(case, tr.load_task(path))
 
 
 @pytest.mark.parametrize(

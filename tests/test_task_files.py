@@ -24,7 +24,7 @@ def run(*words):
     ("old", "new", "words"),
     [
         ("[split]", "[splt]", "a task file does not know splt; it may have format, name, root"),
-        ("test = [", "tests = [", "[split] does not know tests; it may have cases, test"),
+        ("test = [", "tests = [", "[split] does not know tests; it may have cases, group, test"),
         ('region = "all"', 'regions = "nonzero"', "a task file does not know regions; it may have"),
         ('name = "blobs"', "", "needs the key 'name'"),
         (
@@ -117,7 +117,8 @@ def test_a_fold_that_does_not_fit_writes_nothing(tmp_path):
         place = root / f"Dataset00{number}_{name}"
         shutil.copytree(tmp_path / name / "data" / "Dataset001_Blobs", place)
     said = run("tasks", root, "--out", tmp_path / "tasks", "--fold", "0/5")
-    assert said.exit_code == 1 and "task few: fold must be k/n with 0 <= k < n <= 3" in said.stderr
+    assert said.exit_code == 1
+    assert "task few: fold must be k/n with 0 <= k < n, n from 2 to the 3 groups" in said.stderr
     assert not (tmp_path / "tasks").exists()
 
 
@@ -258,6 +259,7 @@ NAMES = "a list of names in quotes"
         ("test", '"c0"', f'split.test must be {NAMES}, such as ["a", "b"]; got \'c0\''),
         ("test", "[0]", f'split.test must be {NAMES}, such as ["a", "b"]; got [0]'),
         ("cases", '"c0"', f'split.cases must be {NAMES}, such as ["a", "b"]; got \'c0\''),
+        ("group", "1", "split.group must be text in quotes; got 1"),
         ("slices", '"nonzero"', "slices must be a table; got 'nonzero'"),
         ("split", "3", "split must be a table; got 3"),
         ("labels", "[1]", "labels must be a table; got [1]"),
@@ -273,7 +275,7 @@ NAMES = "a list of names in quotes"
 def test_a_value_of_another_kind_is_named(tmp_path, key, value, words):
     path = write_blobs(tmp_path)
     table = tomllib.loads(path.read_text())
-    place = {"a": table["labels"], "test": table["split"], "cases": table["split"]}
+    place = {"a": table["labels"], **dict.fromkeys(("test", "cases", "group"), table["split"])}
     place.get(key, table)[key] = tomllib.loads(f"value = {value}")["value"]
     path.write_text(tomli_w.dumps(table))
     with pytest.raises(ValueError, match=re.escape(f"{path}: {words}") + "$"):

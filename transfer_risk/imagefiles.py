@@ -20,7 +20,7 @@ DIRECTION_TOLERANCE = 1e-4
 
 
 def load(path: str) -> tuple[Array, Array]:
-    """Voxels (X, Y, Z) and affine of a file, a trailing axis of length 1 dropped; `file#k` is channel k of a 4D image.
+    """Voxels (X, Y, Z) and affine of a file, trailing axes of length 1 dropped; `file#k` is channel k of a 4D image.
 
     Analyze headers hold no orientation to be trusted: of their affine, only the voxel sizes are taken.
 
@@ -46,7 +46,7 @@ def load(path: str) -> tuple[Array, Array]:
         raise ValueError(
             f"{path}: must be a channel, from 0, of a 4D image; {name} has shape {shape}"
         )
-    if data.ndim == 4 and data.shape[-1] == 1:
+    while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim == 2:
         data = data[..., None]

@@ -236,10 +236,12 @@ class Task:
         raw_values("background", self.background)
         raw_values("ignore", self.ignore)
         raw = [v for values in self.labels.values() for v in set(values)] + list(set(self.ignore))
-        raw += set(self.background) - {0}  # which is background where nothing else is said of it
+        said = (0,) in self.labels.values() or 0 in self.ignore  # then 0 is no background
+        raw += set(self.background) - ({0} if said else set())
         if twice := [f"{v:g}" for v, count in Counter(raw).items() if count > 1]:
+            rule = " (it is background unless a class is 0 alone or 0 is ignored)" * ("0" in twice)
             raise ValueError(
-                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several"
+                f"labels, background and ignore must give each raw value one meaning; {', '.join(twice)} has several{rule}"
             )
 
     def on_channels(self, *names: str) -> Task:
@@ -279,13 +281,16 @@ def held_out(
     """Ids of the test cases: 30 % (at least 2 cases) by a seeded hash of the group, or fold k of n.
 
     The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
+
+    Raises:
+        ValueError: if there is no such fold, or all cases would be in it.
     """
     groups = sorted({c.unit for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
     if fold is not None:
         number, folds = fold
-        if not 0 <= number < folds <= len(groups):
+        if not 0 <= number < folds or not 2 <= folds <= len(groups):
             raise ValueError(
-                f"fold must be k/n with 0 <= k < n <= {len(groups)} groups; got {number}/{folds}"
+                f"fold must be k/n with 0 <= k < n, n from 2 to the {len(groups)} groups; got {number}/{folds}"
             )
         chosen = set(groups[number::folds])
         return tuple(c.id for c in cases if c.unit in chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import rich_click as click
 
 from transfer_risk.cli.shared import (
@@ -27,14 +29,25 @@ from transfer_risk.cli.shared import (
     help="Recognised where not given.",
 )
 @click.option("--binary", is_flag=True, help="One task for each class on each channel.")
-@click.option("--fold", metavar="K/N", help="Test cases are fold K of N (from 0) instead of 30 %.")
+@click.option(
+    "--fold",
+    metavar="K/N",
+    help="Test cases are fold K of N (from 0) instead of 30 %; of splits_final.json where there is one.",
+)
+@click.option(
+    "--group",
+    metavar="REGEX",
+    help="Finds the patient in a case's id (first group, or whole match): no patient is in training and test.",
+)
 @click.option(
     "--partitions",
     type=click.Path(exists=True, dir_okay=False),
     help="Partitioning csv of FeTS: one task for each partition and modality.",
 )
 @click.option(
-    "--allow-missing", is_flag=True, help="Go on with the complete cases of an incomplete folder."
+    "--allow-missing",
+    is_flag=True,
+    help="Go on with the complete cases of an incomplete folder, and without a folder that has no labels.",
 )
 def tasks_command(
     root: str,
@@ -42,24 +55,29 @@ def tasks_command(
     layout: str | None,
     binary: bool,
     fold: str | None,
+    group: str | None,
     partitions: str | None,
     allow_missing: bool,
 ) -> None:
     """Write a task file for each task found under ROOT."""
     from transfer_risk.layouts import write_tasks
 
+    failed: list[str] = []
     paths = write_tasks(
         root,
         out,
         layout=layout,
         binary=binary,
         fold=_fold(fold),
+        group=_expression(group),
         partitions=partitions,
         allow_missing=allow_missing,
         note=lambda sentence: notes([sentence], "note"),
+        failed=failed.append,
     )
     for path in paths:
         click.echo(path)
+    fail(failed)
 
 
 @click.command("score")
@@ -209,3 +227,14 @@ def _fold(text: str | None) -> tuple[int, int] | None:
     if not (number.isdigit() and folds.isdigit()):
         raise click.BadParameter(f"must be K/N, such as 0/5; got {text!r}", param_hint="--fold")
     return int(number), int(folds)
+
+
+def _expression(text: str | None) -> str | None:
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise click.BadParameter(
+            f"must be a regular expression, such as '^(patient\\d+)'; got {text!r} ({error})",
+            param_hint="--group",
+        ) from None
+    return text

@@ -25,6 +25,10 @@ def check_cohort(task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
     for place, name in enumerate(task.channels):
         yield from _levels(place, name, cases)
         yield from _clipping(place, name, cases)
+    remedy = (
+        'write normalise = "zscore" (CT: or "window") in [training], unless 0 is background alone'
+    )
+    yield from check_zeros("training.normalise", task.training.normalise, task, cases, remedy)
     yield from _grids(task, cases)
 
 
@@ -122,6 +126,22 @@ def _levels(place: int, name: str, cases: Sequence[Examined]) -> Iterator[Findin
         f"over {len(known)} cases"
     )
     yield Finding("note", "intensity", f"channels.{name}", found)
+
+
+def check_zeros(
+    where: str, normalise: str, task: Task, cases: Sequence[Examined], remedy: str
+) -> Iterator[Finding]:
+    """Channels with intensities below 0, where 0 may be tissue, under a normalisation that takes 0 for background."""
+    for place, name in enumerate(task.channels if normalise == "zscore-nonzero" else ()):
+        below = [
+            c.channels[place] for c in cases if place in c.channels and c.channels[place].low < 0
+        ]
+        if below:
+            found = (
+                f"zscore-nonzero takes voxels of 0 for background, but {name} goes below 0 in {len(below)} of {len(cases)} "
+                f"cases (to {min(channel.low for channel in below):g})"
+            )
+            yield Finding("warning", "intensity", where, found, remedy)
 
 
 def _clipping(place: int, name: str, cases: Sequence[Examined]) -> Iterator[Finding]:

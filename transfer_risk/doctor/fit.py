@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from transfer_risk.channels import channel_note, channel_order
+from transfer_risk.doctor.cohort import check_zeros
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
@@ -27,6 +28,7 @@ def check_source(source: Source, task: Task, cases: Sequence[Examined]) -> Itera
     yield from _classes(source, task)
     yield from _parameters(source, task)
     yield from _seen(source, task)
+    yield from _zeros(source, task, cases)
     yield from _memory(source, task, cases)
 
 
@@ -117,6 +119,14 @@ def _seen(source: Source, task: Task) -> Iterator[Finding]:
         found = f"was trained on {len(train)} training cases of the task ({listed(train)})"
         remedy = "its scores are too high beside other sources; read them with that in mind"
         yield Finding("warning", "training data", where, found, remedy)
+
+
+def _zeros(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
+    """Whether the source takes voxels for background that may be tissue; saved maps and own preparations do not."""
+    if source.stored is None and source.prepare is None:
+        where, how = f"{source.name}: preprocessing.normalise", source.preprocessing.normalise
+        remedy = "correct it if the source was trained with another one, else choose a source for such images"
+        yield from check_zeros(where, how, task, cases, remedy)
 
 
 def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ class Dataset:
     Args:
         name: Short name.
         channels: Names of all channels, in the order of each case's images.
-        labels: Raw values of each foreground class.
+        labels: All raw values of each foreground class; those of nnU-Net's regions overlap.
         cases: All cases, each with every channel.
         ignore: Raw values that the data set says to ignore.
-        test: Ids that the data set itself holds out (first fold); empty if it does not say.
+        folds: Ids that the data set itself holds out in each fold; empty if it does not say.
         incomplete: For each case that lacks a file: a sentence that says which.
     """
 
@@ -38,8 +38,23 @@ class Dataset:
     labels: Mapping[str, tuple[int, ...]]
     cases: tuple[Case, ...]
     ignore: tuple[int, ...] = ()
-    test: tuple[str, ...] = ()
+    folds: tuple[tuple[str, ...], ...] = ()
     incomplete: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, classes: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Raw values of each class in a task of these: those that no later class of them has, as later ones overwrite.
+
+        Raises:
+            ValueError: if a class is left without any.
+        """
+        last = {v: name for name in self.labels if name in classes for v in self.labels[name]}
+        own = {name: tuple(v for v in self.labels[name] if last[v] == name) for name in classes}
+        if bare := [name for name in classes if not own[name]]:
+            raise ValueError(
+                f"dataset.json: region {bare[0]!r} must have a value that no later one has, as later ones overwrite earlier "
+                f"ones; got {list(self.labels[bare[0]])}; list the outermost region first"
+            )
+        return own
 
 
 @dataclass(frozen=True)
@@ -158,7 +173,7 @@ def folder_name(root: Path) -> str:
 
 
 def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, Path]:
-    """Image files of a folder by their name without ending; hidden files and `._*` are skipped, as are headers (.hdr).
+    """Image files of a folder by their name without ending; skipped are folders, hidden files, `._*` and headers (.hdr).
 
     Args:
         folder: To look into; without it there are none.
@@ -170,7 +185,7 @@ def image_files(folder: Path, *, key: Callable[[str], str] = str) -> dict[str, P
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         stem, ending = stem_and_ending(path.name)
-        if ending.lower() not in ENDINGS or path.name.startswith("."):
+        if ending.lower() not in ENDINGS or path.name.startswith(".") or path.is_dir():
             continue
         name = key(stem)
         if name in found:

@@ -2,7 +2,8 @@
 
 Subjects are `FeTS21_Training_001` (2021) or `FeTS2022_01341` (2022); file names in upper case and `.nii` occur. Label
 values 0, 1, 2, 4 are background, NCR, ED, ET. The partitioning csv has the columns `Subject_ID,Partition_ID` with ids such
-as 01 (2021) or `Partition_ID,Subject_ID` with ids such as 1 (2022): they are read by name, leading zeros are dropped.
+as 01 (2021) or `Partition_ID,Subject_ID` with ids such as 1 (2022): they are read by name, leading zeros (and the .0 of a
+spreadsheet) are dropped.
 """
 
 from __future__ import annotations
@@ -57,14 +58,15 @@ def read_partitions(path: Path) -> dict[str, str]:
     """Partition of each subject, without leading zeros.
 
     Raises:
-        ValueError: naming the file, if columns are missing, a field is empty, a subject occurs twice, or none is listed.
+        ValueError: naming the file, if columns are missing or no subject is listed; naming the line too, if a field is
+            empty, a partition is no whole number, or a subject occurs twice, in whatever letter case.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = list(reader)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: is no readable csv ({error})") from None
     if missing := [name for name in COLUMNS if name not in header]:
@@ -72,22 +74,39 @@ def read_partitions(path: Path) -> dict[str, str]:
             f"{path}: must have the columns {' and '.join(COLUMNS)}; {missing[0]} is not among {header}"
         )
     partitions: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        where = f"{path}: line {line}"
         subject, partition = ((row[name] or "").strip() for name in COLUMNS)
         if not subject or not partition:
-            raise ValueError(f"{path}: line {line} must have a subject and a partition; got {row}")
-        if subject in partitions:
-            raise ValueError(f"{path}: line {line} lists {subject} a second time")
-        partitions[subject] = partition.lstrip("0") or "0"
+            raise ValueError(f"{where} must have a subject and a partition; got {row}")
+        if other := lines.get(subject.lower()):
+            raise ValueError(
+                f"{where} lists {subject} a second time, after line {other}; remove one"
+            )
+        lines[subject.lower()] = line
+        partitions[subject] = _number(partition, where)
     if not partitions:
         raise ValueError(f"{path}: must list subjects below its header; it lists none")
     return partitions
 
 
-def choices(dataset: Dataset, root: Path, path: Path) -> tuple[list[Choice], list[str]]:
-    """The paper's tasks for every partition of the csv, and a sentence for each subject without folder or partition.
+def _number(partition: str, where: str) -> str:
+    """A partition's number as it is in names of tasks: `1` for 01 and for the 1.0 of a spreadsheet."""
+    if not (match := re.fullmatch(r"(\d+)(\.0+)?", partition, re.ASCII)):
+        raise ValueError(
+            f"{where} must have a whole number from 0 as {COLUMNS[1]}; got {partition!r}; correct it"
+        )
+    return str(int(match[1]))
 
-    Each task has the three classes on one of T1, T2 and FLAIR and is named like 13-t1.
+
+def choices(
+    dataset: Dataset, root: Path, path: Path, *, folds: int
+) -> tuple[list[Choice], list[str], list[str]]:
+    """The paper's tasks for every partition of the csv that has as many subjects as folds, and what is left out.
+
+    Each task has the three classes on one of T1, T2 and FLAIR and is named like 13-t1. There is a sentence for each subject
+    without folder or partition, and, in a list of its own, for each partition that is too small.
     """
     partitions = read_partitions(path)
     release = _one_release(str(path), list(partitions))
@@ -108,13 +127,20 @@ def choices(dataset: Dataset, root: Path, path: Path) -> tuple[list[Choice], lis
         for case in dataset.cases
         if case.id.lower() not in own
     ]
-    made = []
+    made, small = [], []
     for partition in sorted(set(partitions.values()), key=natural):
-        ids = tuple(c.id for c in dataset.cases if own.get(c.id.lower()) == partition)
-        for channel in TASK_CHANNELS if ids else ():
+        cases = [c for c in dataset.cases if own.get(c.id.lower()) == partition]
+        subjects = len({c.unit for c in cases})
+        if 0 < subjects < folds:
+            small.append(
+                f"{path}: partition {partition} must have at least {folds} subjects for as many folds; it has {subjects} in "
+                f"{root}; give fewer folds (--fold)"
+            )
+            continue
+        for channel in TASK_CHANNELS if cases else ():
             name = f"{partition}-{channel.lower()}"
-            made.append(Choice(name, tuple(dataset.labels), (channel,), ids))
-    return made, problems
+            made.append(Choice(name, tuple(dataset.labels), (channel,), tuple(c.id for c in cases)))
+    return made, problems, small
 
 
 def _release(name: str) -> str:

@@ -30,7 +30,7 @@ KEYS = {
     "training": TABLE,
 }
 """Keys and what they must be."""
-SPLIT = {"cases": NAMES, "test": NAMES}
+SPLIT = {"cases": NAMES, "group": TEXT, "test": NAMES}
 
 
 def _list_of(kind: type) -> Callable[[Any], bool]:

@@ -27,7 +27,7 @@ def matches(root: Path) -> bool:
 
 
 def read_dataset(root: Path) -> Dataset:
-    """The data set; a held-out fold comes from splits_final.json where there is one.
+    """The data set; folds come from splits_final.json where there is one.
 
     Raises:
         ValueError: naming the file, if a labelled case has no image, files are of a kind that is not read, or a JSON file is
@@ -53,13 +53,13 @@ def read_dataset(root: Path) -> Dataset:
                 f"{root}/imagesTr: has no image {missing[0]} ({', '.join(ENDINGS)}) for {label}; add it, or remove the label"
             )
         cases.append(Case(id_, tuple(str(images[w]) for w in wanted), str(label)))
-    return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _test(root))
+    return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _folds(root))
 
 
 def _labels(
     description: dict[str, Any], root: Path
 ) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Raw values by class in the order of nnU-Net's outputs, and those to ignore.
+    """Raw values by class in the order of nnU-Net's outputs, and those to ignore; a class that is 0 is background.
 
     Classes are in the order of their values; regions (one class or more with several values) in that of the file.
     """
@@ -67,7 +67,6 @@ def _labels(
     declared = {
         name: value if isinstance(value, list) else [value]
         for name, value in description["labels"].items()
-        if name != "background"
     }
     where = f"{path}: the value of"
     ignore = tuple(whole(v, f"{where} ignore in labels") for v in declared.pop("ignore", ()))
@@ -75,45 +74,36 @@ def _labels(
         name: tuple(whole(v, f"{where} class {name!r}") for v in values)
         for name, values in declared.items()
     }
+    labels = {name: values for name, values in labels.items() if values != (0,)}
     if any(len(values) > 1 for values in labels.values()):
-        return _exclusive(labels, description.get("regions_class_order") or (), path), ignore
+        return _written_first(labels, description.get("regions_class_order") or ()), ignore
     return dict(sorted(labels.items(), key=lambda item: item[1])), ignore
 
 
-def _exclusive(
-    regions: Mapping[str, tuple[int, ...]], order: Sequence[int], path: Path
+def _written_first(
+    regions: Mapping[str, tuple[int, ...]], order: Sequence[int]
 ) -> dict[str, tuple[int, ...]]:
-    """Raw values of each region that are in no later one, as later outputs overwrite earlier ones.
-
-    The value that `order` (regions_class_order) has for the region comes first where it is among them: what is predicted
-    is written as the first.
-
-    Raises:
-        ValueError: naming the file, if all values of a region are in later ones.
-    """
-    last = {value: name for name, values in regions.items() for value in values}
+    """Raw values of each region, the one of `order` (regions_class_order) first: what is predicted is written as it."""
     wanted = dict(zip(regions, order, strict=False))
-    exclusive = {}
-    for name in regions:
-        own = [value for value, region in last.items() if region == name]
-        if not own:
-            raise ValueError(
-                f"{path}: region {name!r} must have a value that no later one has, as later ones overwrite earlier ones; "
-                f"got {shown(list(regions[name]))}; list the outermost region first"
-            )
-        exclusive[name] = tuple(sorted(own, key=lambda v: v != wanted.get(name)))
-    return exclusive
+    return {
+        name: tuple(sorted(values, key=lambda v: v != wanted.get(name)))
+        for name, values in regions.items()
+    }
 
 
-def _test(root: Path) -> tuple[str, ...]:
-    """Ids of the first fold of splits_final.json; none without that file."""
+def _folds(root: Path) -> tuple[tuple[str, ...], ...]:
+    """Test ids of each fold of splits_final.json; none without that file."""
     path = root / "splits_final.json"
-    folds = read_json(path) if path.is_file() else [{"val": []}]
-    first = folds[0] if isinstance(folds, list) and folds else None
-    ids = first.get("val") if isinstance(first, dict) else None
-    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+    if not path.is_file():
+        return ()
+    content = read_json(path)
+    folds = content if isinstance(content, list) else []
+    tests: list[Any] = [fold.get("val") if isinstance(fold, dict) else None for fold in folds]
+    if not tests or not all(
+        isinstance(t, list) and all(isinstance(i, str) for i in t) for t in tests
+    ):
         raise ValueError(
-            f'{path}: must be a list of folds such as [{{"train": ["a"], "val": ["b"]}}]; got {shown(folds)}; mend it, or '
+            f'{path}: must be a list of folds such as [{{"train": ["a"], "val": ["b"]}}]; got {shown(content)}; mend it, or '
             "remove it for a split of transfer-risk's own"
         )
-    return tuple(ids)
+    return tuple(map(tuple, tests))

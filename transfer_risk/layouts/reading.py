@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from transfer_risk.files import explained
 from transfer_risk.layouts import fets, iseg2019, msd, nnunet, pairs
 from transfer_risk.layouts.dataset import ENDINGS, Dataset
 from transfer_risk.layouts.keys import check_keys
-from transfer_risk.tasks import Case, Preprocessing, Slices, Task, held_out
+from transfer_risk.layouts.splits import grouped, tested
+from transfer_risk.tasks import Case, Preprocessing, Slices, Task
 from transfer_risk.tomlfiles import read_toml
 
 LAYOUTS = {"nnunet": nnunet, "msd": msd, "iseg2019": iseg2019, "fets": fets, "pairs": pairs}
@@ -21,7 +23,8 @@ def load_task(path: str | Path) -> Task:
     """Task of a task.toml.
 
     `[split] cases` restricts the task to some cases of the data folder (a partition, or those that are complete); without it
-    the task has all of them. `[split] test` says which of them are kept for evaluation.
+    the task has all of them. `[split] test` says which of them are kept for evaluation, `[split] group` which patient each
+    is of (see `grouped`).
 
     Raw values that are no class's and not ignored are background where the data set declares them or `background` has them;
     0 always is. File pairs declare none: a task file with `[labels]` and `background`, as `write_tasks` makes it, says all,
@@ -44,13 +47,15 @@ def read_dataset(
     layout: str | None = None,
     channels: Sequence[str] = (),
     classes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Dataset:
     """The data set in a folder, its layout recognised where not given; of `pairs`, with these channels and classes if given.
 
     Other layouts say themselves which there are.
 
     Raises:
-        ValueError: if there is no such folder, no layout fits, or no complete labelled case is in it.
+        ValueError: if there is no such folder, no layout fits, or, unless `unlabelled`, no complete labelled case is in it.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such data folder")
@@ -70,11 +75,16 @@ def read_dataset(
         raise ValueError(
             f"{root / 'dataset.json'}: is not as the layout {name} has it ({error})"
         ) from None
-    if not dataset.cases:
-        endings = f"files that are read end in {', '.join(ENDINGS)}"
-        reason = next(iter(dataset.incomplete.values()), endings)
-        raise ValueError(f"{root}: holds no labelled case in the layout {name}; {reason}")
+    if not dataset.cases and not unlabelled:
+        raise ValueError(no_case(dataset, root, name))
     return dataset
+
+
+def no_case(dataset: Dataset, root: Path, layout: str) -> str:
+    """Why a data set without any complete labelled case has none."""
+    endings = f"files that are read end in {', '.join(ENDINGS)}"
+    reason = next(iter(dataset.incomplete.values()), endings)
+    return f"{root}: holds no labelled case in the layout {layout}; {reason}"
 
 
 def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
@@ -88,15 +98,7 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         raise ValueError(
             f"channels must be among {list(dataset.channels)} of {root}; got {missing}"
         )
-    classes = tuple(table.get("classes", ("background", *dataset.labels)))
-    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()}
-    if not labels:
-        if missing := [c for c in classes[1:] if c not in dataset.labels]:
-            raise ValueError(
-                f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
-                f"[labels]; got {missing}"
-            )
-        labels = {name: dataset.labels[name] for name in classes[1:]}
+    classes, labels = _classes(table, dataset, root)
     ignore = tuple(table.get("ignore", dataset.ignore))
     taken = {v for values in labels.values() for v in values} | set(ignore)
     declared = {v for values in dataset.labels.values() for v in values}
@@ -107,6 +109,8 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         Case(c.id, tuple(c.images[k] for k in order), c.label, c.group)
         for c in _chosen(dataset, split.get("cases"), root)
     )
+    if "group" in split:
+        cases = grouped(cases, split["group"])
     return Task(
         name=table["name"],
         classes=classes,
@@ -117,11 +121,32 @@ def task_of(table: dict[str, Any], dataset: Dataset, root: Path) -> Task:
         ignore=ignore,
         region=table.get("region", "all"),
         slices=Slices(**table.get("slices", {})),
-        test=tuple(split.get("test", dataset.test or held_out(cases))),
+        test=tuple(split["test"] if "test" in split else tested(dataset, cases)),
         training=Preprocessing.of(table.get("training", {})),
         root=str(root),
         layout=table["layout"],
     )
+
+
+def _classes(
+    table: Mapping[str, Any], dataset: Dataset, root: Path
+) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
+    """Classes that the file names, and the raw values of all but the first: those of the file, else of the data set."""
+    classes = tuple(table.get("classes", ("background", *dataset.labels)))
+    labels = {name: tuple(values) for name, values in table.get("labels", {}).items()}
+    if classes and classes[0] in {*dataset.labels, *labels}:
+        raise ValueError(
+            f"classes must have background first; got {list(classes)}, of which {classes[0]!r} is a class of {root} or of "
+            f"[labels]; write classes = {json.dumps(['background', *classes], ensure_ascii=False)}"
+        )
+    if labels:
+        return classes, labels
+    if missing := [c for c in classes[1:] if c not in dataset.labels]:
+        raise ValueError(
+            f"classes must be background and some of {list(dataset.labels)} of {root}, or have their raw values in "
+            f"[labels]; got {missing}"
+        )
+    return classes, dataset.values(classes[1:])
 
 
 def _chosen(dataset: Dataset, ids: list[str] | None, root: Path) -> tuple[Case, ...]:

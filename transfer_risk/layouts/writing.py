@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.files import write_text
-from transfer_risk.layouts import fets, iseg2019
-from transfer_risk.layouts.dataset import Choice, Dataset, slug
-from transfer_risk.layouts.reading import LAYOUTS, read_dataset, task_of
-from transfer_risk.tasks import Slices, held_out
+from transfer_risk.files import explained, write_text
+from transfer_risk.layouts.choices import choices_of, written_twice
+from transfer_risk.layouts.dataset import Choice, Dataset
+from transfer_risk.layouts.folders import labelled
+from transfer_risk.layouts.reading import task_of
+from transfer_risk.layouts.splits import grouped, tested
+from transfer_risk.tasks import Slices
+
+CT = (
+    'CT is normalised by zscore, as 0 HU is no background; or write normalise = "window" with window = [LOWEST, HIGHEST] '
+    "in [training]"
+)
 
 
 def write_tasks(
@@ -23,9 +29,11 @@ def write_tasks(
     layout: str | None = None,
     binary: bool = False,
     fold: tuple[int, int] | None = None,
+    group: str | None = None,
     partitions: str | Path | None = None,
     allow_missing: bool = False,
     note: Callable[[str], None] | None = None,
+    failed: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write one task file for each task in a data folder, or in each of its subfolders; the files' paths.
 
@@ -35,36 +43,49 @@ def write_tasks(
             six binary tasks, such as `gm-t1.toml`.
         layout: One of LAYOUTS; recognised where not given.
         binary: One task for each class on each channel instead of one for all.
-        fold: (k, n): test cases are fold k of n instead of 30 %.
+        fold: (k, n): test cases are fold k of n, of splits_final.json where there is one, instead of its first fold or 30 %.
+        group: Regular expression that finds the patient in a case's id (see `grouped`): no patient is divided by the split.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
-        allow_missing: Go on with the complete cases of an incomplete folder; the files list them.
-        note: Called with a sentence for each case that is left out.
+        allow_missing: Go on with the complete cases of an incomplete folder, which the files list, and without a folder
+            beside others that has no labelled case.
+        note: Called with a sentence for each case or folder that is left out, and where a channel is CT.
+        failed: Called with a sentence for each partition with fewer subjects than folds, whose tasks are left out; without
+            it that is an error.
 
     Raises:
         ValueError: naming folder or file, if no layout fits, the folder is incomplete, `partitions` is not its own, a task
             has too few groups for the fold or contradicts its data, two tasks have one name, or a file of that name is
             there already with other content; nothing is written then.
     """
+    tell, fail = note or (lambda _: None), failed or _refuse
     texts: dict[Path, str] = {}
     makers: dict[Path, tuple[Path, Choice]] = {}
-    for folder, found in _datasets(Path(root), layout):
-        dataset = read_dataset(folder, found)
-        choices, problems = _choices(dataset, folder, found, binary, partitions)
-        if problems and not allow_missing:
-            more = f" (and {len(problems) - 1} more such cases)" if len(problems) > 1 else ""
-            raise ValueError(
-                f"{problems[0]}{more}; complete the folder, or go on without with allow_missing (--allow-missing)"
-            )
-        if note:
-            for problem in problems:
-                note(f"left out: {problem}")
+    for folder, found, dataset in labelled(
+        Path(root), layout, allow_missing=allow_missing, tell=tell
+    ):
+        if group is not None:
+            with explained(folder):
+                dataset = replace(dataset, cases=grouped(dataset.cases, group))
+        folds = fold[1] if fold else 1
+        choices, problems, small = choices_of(
+            dataset, folder, found, binary=binary, partitions=partitions, folds=folds
+        )
+        if not allow_missing:
+            _refuse_incomplete(problems)
+        for problem in small:
+            fail(problem)
+        for problem in problems:
+            tell(f"left out: {problem}")
+        if any(_tomography(choice) for choice in choices):
+            tell(f"{folder}: {CT}")
         for choice in choices:
             path = Path(out) / f"{choice.name}.toml"
             if path in makers:
-                raise ValueError(_written_twice(path.name, makers[path], (folder, choice)))
+                raise ValueError(written_twice(path.name, makers[path], (folder, choice)))
             makers[path] = (folder, choice)
             try:
-                table = _table(dataset, folder, found, choice, fold, Path(out))
+                split = _split(dataset, choice, fold, group)
+                table = _table(dataset, folder, found, choice, split, Path(out))
                 task_of(table, dataset, folder)
             except ValueError as error:
                 raise ValueError(f"{folder}, task {choice.name}: {error}") from None
@@ -75,68 +96,17 @@ def write_tasks(
     return list(texts)
 
 
-def _datasets(root: Path, layout: str | None) -> Iterator[tuple[Path, str]]:
-    """Data folders at or right below root, each with the name of its layout."""
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such data folder")
-    if layout is not None:
-        yield root, layout
-        return
-    found = [
-        (folder, next(name for name, module in LAYOUTS.items() if module.matches(folder)))
-        for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()))
-        if any(module.matches(folder) for module in LAYOUTS.values())
-    ]
-    if not found:
-        raise ValueError(
-            f"{root}: neither it nor a folder in it fits a layout ({', '.join(LAYOUTS)}); nnunet and msd want a "
-            "dataset.json, pairs want the folders images and labels"
-        )
-    yield from found
+def _refuse(problem: str) -> None:
+    raise ValueError(problem)
 
 
-def _choices(
-    dataset: Dataset, folder: Path, layout: str, binary: bool, partitions: str | Path | None
-) -> tuple[list[Choice], list[str]]:
-    """Tasks of a data set, and a sentence for each case that they leave out."""
-    problems = list(dataset.incomplete.values())
-    if partitions is not None:
-        if layout != "fets":
-            raise ValueError(f"partitions belong to the layout fets; {folder} is read as {layout}")
-        if binary:
-            raise ValueError("binary must be off with partitions, whose tasks have three classes")
-        made, strange = fets.choices(dataset, folder, Path(partitions))
-        return made, problems + strange
-    made = list(iseg2019.choices(dataset) if layout == "iseg2019" else _usual(dataset, binary))
+def _refuse_incomplete(problems: Sequence[str]) -> None:
+    """Raise ValueError where a folder is incomplete, naming the first case."""
     if problems:
-        made = [replace(choice, cases=tuple(c.id for c in dataset.cases)) for choice in made]
-    return made, problems
-
-
-def _usual(dataset: Dataset, binary: bool) -> Iterator[Choice]:
-    """One task for all classes and channels, or one for each class on each channel."""
-    short = re.sub(r"^Dataset\d+_|^Task\d+_", "", dataset.name)
-    if not binary:
-        yield Choice(slug(short), tuple(dataset.labels), dataset.channels)
-        return
-    for label in dataset.labels:
-        for channel in dataset.channels:
-            yield Choice(slug(f"{short}-{label}-{channel}"), (label,), (channel,))
-
-
-def _written_twice(name: str, first: tuple[Path, Choice], second: tuple[Path, Choice]) -> str:
-    """Which two folders, or which two tasks of one folder, would have one file."""
-    (folder, choice), (other_folder, other) = first, second
-    if folder != other_folder:
-        return (
-            f"{folder} and {other_folder}: {name} would be written twice; rename one of the folders, or give each a folder "
-            "for tasks of its own (--out)"
+        more = f" (and {len(problems) - 1} more such cases)" if len(problems) > 1 else ""
+        raise ValueError(
+            f"{problems[0]}{more}; complete the folder, or go on without with allow_missing (--allow-missing)"
         )
-    who = " and ".join(
-        f"class {', '.join(c.labels)!r} on channel {', '.join(c.channels)!r}"
-        for c in (choice, other)
-    )
-    return f"{folder}: {name} would be written twice, for {who}; rename one of them"
 
 
 def _refuse_to_replace(texts: Mapping[Path, str]) -> None:
@@ -154,24 +124,26 @@ def _refuse_to_replace(texts: Mapping[Path, str]) -> None:
         )
 
 
+def _split(
+    dataset: Dataset, choice: Choice, fold: tuple[int, int] | None, group: str | None
+) -> dict[str, Any]:
+    """The table `[split]`; cases are listed where the task does not have all."""
+    cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
+    return {
+        **({"cases": list(choice.cases)} if choice.cases else {}),
+        **({"group": group} if group is not None else {}),
+        "test": list(tested(dataset, cases, fold)),
+    }
+
+
 def _table(
     dataset: Dataset,
     folder: Path,
     layout: str,
     choice: Choice,
-    fold: tuple[int, int] | None,
+    split: dict[str, Any],
     out: Path,
 ) -> dict[str, Any]:
-    cases = [c for c in dataset.cases if not choice.cases or c.id in choice.cases]
-    own = dataset.test if fold is None else ()
-    known = {c.id for c in dataset.cases}
-    if unknown := [id_ for id_ in own if id_ not in known]:
-        raise ValueError(
-            f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or give a fold "
-            "(--fold K/N)"
-        )
-    test = own or held_out(cases, fold=fold)
-    listed = {"cases": list(choice.cases)} if choice.cases else {}
     others = [v for name, own in dataset.labels.items() if name not in choice.labels for v in own]
     # file pairs declare no values: what they hold now is written down, so that what comes later is noticed
     found = {"background": [0, *others]} if layout == "pairs" else {}
@@ -185,11 +157,16 @@ def _table(
         "ignore": list(dataset.ignore),
         **found,
         "region": "all",
-        "labels": {label: list(dataset.labels[label]) for label in choice.labels},
+        "labels": {name: list(values) for name, values in dataset.values(choice.labels).items()},
         "slices": asdict(Slices()),
-        "split": {**listed, "test": list(test)},
-        "training": {"normalise": "zscore-nonzero"},
+        "split": split,
+        "training": {"normalise": "zscore" if _tomography(choice) else "zscore-nonzero"},
     }
+
+
+def _tomography(choice: Choice) -> bool:
+    """Whether a channel is CT, where 0 HU is water: `zscore-nonzero` would make a hole of it."""
+    return any(str(channel).strip().lower() == "ct" for channel in choice.channels)
 
 
 def _toml(table: dict[str, Any]) -> str:
