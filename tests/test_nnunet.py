@@ -18,7 +18,7 @@ from scipy import ndimage
 import transfer_risk as tr
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.network import Folds
-from transfer_risk.adapters.nnunet.plans import recipe_of
+from transfer_risk.adapters.nnunet.plans import labels_of, recipe_of
 from transfer_risk.adapters.nnunet.preprocessing import prepared, raw_outputs
 from transfer_risk.adapters.nnunet.resampling import Resampling, coarse_axis, resampled
 from transfer_risk.encoders import encoder_parameters
@@ -566,3 +566,10 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(sys, "path", without)
     with pytest.raises(ValueError, match=r"pip install 'transfer-risk\[nnunet\]'"):
         tr.load_source(SAGITTAL)
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "bg"])
+@pytest.mark.parametrize("zero", [0, [0]])
+def test_the_class_of_value_0_is_background_whatever_its_name(name, zero):
+    table = {name: zero, "wm": 2, "gm": 1, "ignore": 3}
+    assert labels_of({"labels": table}) == ({"gm": 1, "wm": 2}, False)

@@ -97,7 +97,7 @@ def labels_of(dataset: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
     Raises:
         ValueError: if there are regions without regions_class_order.
     """
-    table = {k: v for k, v in dataset["labels"].items() if k not in ("background", "ignore")}
+    table = {k: v for k, v in dataset["labels"].items() if k != "ignore" and v not in (0, [0])}
     regions = any(isinstance(v, list) and len(v) > 1 for v in table.values())
     if not regions:
         values = {k: int(v[0] if isinstance(v, list) else v) for k, v in table.items()}
