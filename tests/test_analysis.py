@@ -92,7 +92,12 @@ def test_seeds_of_a_target_are_averaged_before_the_interval_of_an_audit(program)
     rows = module.audited(table, "all", "vanilla")
     (row,) = (r for r in rows if (r["score"], r["measure"]) == ("leep", "regret"))
     assert row["targets"] == 3
-    assert (row["value"], row["low"], row["high"]) == pytest.approx(interval(regrets))
+    value, low, high = interval(regrets)
+    assert low < 0 and row["low"] == 0  # no regret is below 0
+    assert (row["value"], row["high"]) == pytest.approx((value, high))
+    (paired,) = (r for r in rows if (r["score"], r["measure"]) == ("leep", "regret_against_random"))
+    mean = {r["score"]: r["value"] for r in rows if r["measure"] == "regret"}
+    assert paired["value"] == pytest.approx(mean["leep"] - mean["random"])
 
 
 def test_changes_are_set_against_vanillas_pair_by_pair(program):

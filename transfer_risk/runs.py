@@ -132,7 +132,8 @@ def load_run(path: str | Path) -> Run:
         )
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        finished, _ = manifest["finished"], manifest["cases"]["test"]
+        finished = manifest["finished"]
+        _ = manifest["cases"]["test"] if finished else None  # known when it is
     except (ValueError, LookupError, TypeError):
         raise ValueError(
             f"{folder / 'manifest.json'}: is no manifest of a run, or damaged; fine-tune again"
