@@ -44,12 +44,12 @@ def trained(source, task, **options):
     [
         ({}, 0),
         ({"labels": {"a": (0,)}, "background": (1,)}, 1),
-        ({"labels": {"a": (0, 3)}, "background": (0, 1)}, 1),
+        ({"labels": {"a": (0, 3)}, "background": (1,)}, 1),
         ({"labels": {"a": (2,)}, "background": (1,), "ignore": (0,)}, 1),
         ({"labels": {"a": (2,)}, "background": (0, 1), "ignore": (0,)}, 1),
         ({"labels": {"a": (2,)}, "background": (1,)}, 0),
         ({"labels": {"a": (1,)}, "background": (0,), "ignore": (0,)}, 0),
-        ({"labels": {"a": (0, 1)}}, 2),
+        ({"labels": {"a": (0, 1)}, "background": (3,)}, 3),
     ],
 )
 def test_background_is_written_as_a_value_that_means_background(task, given, expected):
