@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 import transfer_risk as tr
+from transfer_risk.intervals import SHARE
 
 RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
@@ -132,7 +133,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def mean(values: pd.Series[float], name: str) -> tr.Estimate:
     """Mean over pairs or targets, whose interval ends where an AUROC does."""
-    bounds = (0.0, 1.0) if name in ("auroc", "auroc_matched") else (-math.inf, math.inf)
+    bounds = SHARE if name in ("auroc", "auroc_matched") else (-math.inf, math.inf)
     return tr.Estimate.mean(values.to_numpy(), bounds=bounds)
 
 

@@ -22,8 +22,6 @@ import transfer_risk as tr
 from transfer_risk.auditing import MEASURES
 
 AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
-CONFIRMED = ("vanilla", "CE + Dice", "probe + adaptive-risk + Dice")
-"""Those of `--seed`; the jobs are those of `recipes.py --seed`."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
 AGAINST = ("random", "leep")
 """Choices whose regret is taken from that of each score, target by target."""
@@ -36,7 +34,7 @@ def main() -> None:
     seeds = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
     options = tr.study_options(__doc__, seeds)
     other = options.seed is not None
-    name, recipes = ("ranking_confirmed", CONFIRMED) if other else ("ranking", AUDITED)
+    name, recipes = ("ranking_confirmed", tr.CONFIRMED) if other else ("ranking", AUDITED)
     parts = []
     for anatomy, tasks in tr.TASKS.items():
         study = tr.transfer_study(options, anatomy)
@@ -121,15 +119,17 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
         0
     ]  # seeds of a target are no units
     means = verdicts.groupby(["score", "target"])[list(MEASURES)].mean()
+
+    def over_targets(name: str, measure: str) -> tr.Estimate:
+        return tr.Estimate.mean(means.loc[name, measure].to_numpy(), bounds=MEASURES[measure])
+
     rows = []
     for name in audit.scores:
-        made = means.loc[name]
-        values = {m: (made[m], bounds) for m, bounds in MEASURES.items()}
+        estimates = {measure: over_targets(name, measure) for measure in MEASURES}
         for other in AGAINST:
-            paired = made["regret"] - means.loc[other, "regret"]
-            values[f"regret_against_{other}"] = paired, (-100.0, 100.0)
-        for measure, (numbers, bounds) in values.items():
-            estimate = tr.Estimate.mean(numbers.to_numpy(), bounds=bounds)
+            paired = estimates["regret"] - over_targets(other, "regret")
+            estimates[f"regret_against_{other}"] = paired
+        for measure, estimate in estimates.items():
             low, high = estimate.interval()
             row = {"anatomy": anatomy, "recipe": recipe, "score": name, "measure": measure}
             row |= {"value": estimate.value, "low": low, "high": high}

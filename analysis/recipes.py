@@ -17,15 +17,14 @@ of the other brain, whose tumour tasks are too hard to tell much, in recipes_sec
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 import transfer_risk as tr
 
 FASTER = {"method": "vanilla", "lr": 3e-3}
-ADDED = "probe + adaptive-risk + Dice"
-RECIPES = {n: r for n, r in tr.RECIPES.items() if n != ADDED} | {"vanilla, lr x 3": FASTER}
+RECIPES = {n: r for n, r in tr.RECIPES.items() if n != tr.RECOMMENDED}
+RECIPES["vanilla, lr x 3"] = FASTER
 LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
 }
@@ -37,8 +36,6 @@ EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
-CONFIRMED = ("vanilla", "CE + Dice", ADDED)
-"""Those of the confirmation on other subjects."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all pairs."}
 BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
@@ -55,13 +52,8 @@ def main() -> None:
         name = "recipes_second" if options.t1 else "recipes"
         parts = [rows_of(tr.transfer_study(options, a)) for a in tr.TASKS]
     table = tr.with_longer(pd.concat(parts, ignore_index=True))
-    table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.2f")
-    for end, reference in REFERENCES.items():
-        summary = summary_of(table, reference)
-        path = options.out / f"{name}{end}_summary.csv"
-        summary.to_csv(path, index=False, float_format="%.4g")
-        print(f"against {reference}:")
-        print(summary.to_string(index=False, float_format="{:.2f}".format))
+    summaries = {end: summary_of(table, reference) for end, reference in REFERENCES.items()}
+    tr.write_summaries(table, options.out / f"{name}.csv", summaries)
 
 
 def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
@@ -86,7 +78,7 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 def confirming(study: tr.TransferStudy) -> pd.DataFrame:
     """Rows of another seed: all slices; on the first brain for long too, and few slices where all pairs are asked."""
     study.prepare(sorted({source for source, _ in study.pairs}))
-    recipes = {name: tr.RECIPES[name] for name in CONFIRMED}
+    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED}
     stops = (*study.size.stops, *(() if study.t1 else study.size.long))
     jobs = study.jobs(study.pairs, recipes, labels={"slices": 0}, stops=stops, tuned=False)
     if study.size.every == 1 and not study.t1:
@@ -107,8 +99,7 @@ def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
     regimes_of = table.groupby("recipe")["regime"].transform("nunique")
     gains = table.assign(regime="all", dice=table["dice"] - own)
     gains = gains[regimes_of == table["regime"].nunique()]
-    compared: dict[str, Any] = {"method": "recipe", "value": "dice", "reference": reference}
-    compared["shared"] = "target"
+    compared = {"method": "recipe", "value": "dice", "reference": reference, "shared": "target"}
     beside = ["recall", "precision"]
     pair = ["source", "target"]
     regimes = tr.paired_summary(table, ["regime"], pair=pair, beside=beside, **compared)

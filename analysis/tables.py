@@ -178,19 +178,10 @@ def _ranking(name: str, columns: Sequence[tuple[str, str]]) -> str:
 def negative_transfer() -> str:
     """How well -T, and nearness to the border, tell the voxels that the fine-tuned model loses."""
     table = pd.read_csv(RESULTS / "negative_transfer_summary.csv")
-    own = (
-        table.groupby("anatomy")["scope"].transform("nunique") > 3
-    )  # of one class foreground says all
-    table = table[own | table["scope"].isin(["all", "background", "foreground"])]
-    header = [
-        "cohort",
-        "method",
-        "voxels",
-        "lost, %",
-        "pairs",
-        "AUROC of -T [95 %]",
-        "[over targets]",
-    ]
+    several = table.groupby("anatomy")["scope"].transform("nunique") > 3  # else one says all
+    table = table[several | table["scope"].isin(["all", "background", "foreground"])]
+    header = ["cohort", "method", "voxels", "lost, %", "pairs"]
+    header += ["AUROC of -T [95 %]", "[over targets]"]
     header += ["at equal class and distance [95 %]", "AUROC of nearness to the border"]
     rows = []
     for r in table.itertuples():

@@ -17,7 +17,6 @@ import pandas as pd
 
 import transfer_risk as tr
 
-RECOMMENDED = "probe + adaptive-risk + Dice"
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
 REFERENCES = {"": tr.LONGER, "_scratch": "scratch"}
 """What the recipes are compared with, by the end of the summary's name."""
@@ -29,13 +28,8 @@ def main() -> None:
     options = tr.study_options(__doc__, {"--seed": SEED})
     parts = [rows_of(tr.transfer_study(options, anatomy)) for anatomy in tr.TASKS]
     table = tr.with_longer(pd.concat(parts, ignore_index=True))
-    table.to_csv(options.out / "tuned.csv", index=False, float_format="%.2f")
-    for end, reference in REFERENCES.items():
-        summary = summary_of(table, reference)
-        path = options.out / f"tuned{end}_summary.csv"
-        summary.to_csv(path, index=False, float_format="%.4g")
-        print(f"against {reference}:")
-        print(summary.to_string(index=False, float_format="{:.2f}".format))
+    summaries = {end: summary_of(table, reference) for end, reference in REFERENCES.items()}
+    tr.write_summaries(table, options.out / "tuned.csv", summaries)
 
 
 def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
@@ -50,7 +44,7 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
     """Briefly and for long, CE + Dice briefly; decisions tuned at every stop."""
-    recipes = {name: tr.RECIPES[name] for name in ("vanilla", RECOMMENDED)}
+    recipes = {name: tr.RECIPES[name] for name in ("vanilla", tr.RECOMMENDED)}
     beside = {"CE + Dice": tr.RECIPES["CE + Dice"]}
     targets = {target: source for source, target in study.pairs}
     fresh = [(source, target) for target, source in targets.items()]

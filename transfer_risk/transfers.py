@@ -37,6 +37,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """Options by name: the five methods of the paper's tables, then what stands beside and beyond them."""
 METHODS = tuple(RECIPES)[:5]
+RECOMMENDED = "probe + adaptive-risk + Dice"
+CONFIRMED = ("vanilla", "CE + Dice", RECOMMENDED)
+"""Those that are measured on other subjects than the recommended one was chosen on."""
 
 
 def transfer(job: Mapping[str, Any]) -> list[Row]:

@@ -53,11 +53,20 @@ def write_transfer_table(
     made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
     if paper:
         made["paper"] = made["recipe"].map(paper)
-    table.to_csv(path, index=False, float_format="%.2f")
-    summary = Path(path).with_name(f"{Path(path).stem}_summary.csv")
-    made.to_csv(summary, index=False, float_format="%.4g")
-    print(made.to_string(index=False, float_format="{:.2f}".format))
+    write_summaries(table, path, {"": made})
     return made
+
+
+def write_summaries(
+    table: pd.DataFrame, path: str | Path, summaries: Mapping[str, pd.DataFrame]
+) -> None:
+    """Write the rows of a study, and beside them each summary as `<name><end>_summary.csv` by its end; these are printed."""
+    table.to_csv(path, index=False, float_format="%.2f")
+    for end, made in summaries.items():
+        summary = Path(path).with_name(f"{Path(path).stem}{end}_summary.csv")
+        made.to_csv(summary, index=False, float_format="%.4g")
+        print(f"{summary.name}:")
+        print(made.to_string(index=False, float_format="{:.2f}".format))
 
 
 def regular(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from transfer_risk.layouts.dataset import Dataset
-from transfer_risk.layouts.reading import LAYOUTS, no_case, read_dataset
+from transfer_risk.layouts.reading import LAYOUTS, no_case, read_dataset, recognised
 
 
 def labelled(
@@ -45,9 +45,9 @@ def _datasets(root: Path, layout: str | None) -> Iterator[tuple[Path, str]]:
         yield root, layout
         return
     found = [
-        (folder, next(name for name, module in LAYOUTS.items() if module.matches(folder)))
+        (folder, name)
         for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()))
-        if any(module.matches(folder) for module in LAYOUTS.values())
+        if (name := recognised(folder)) is not None
     ]
     if not found:
         raise ValueError(

@@ -61,7 +61,7 @@ def read_dataset(
         raise ValueError(f"{root}: no such data folder")
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}; got {layout!r}")
-    name = layout or next((n for n, module in LAYOUTS.items() if module.matches(root)), None)
+    name = layout or recognised(root)
     if name is None:
         raise ValueError(
             f"{root}: fits no layout; nnunet and msd want a dataset.json, pairs want the folders images and labels"
@@ -78,6 +78,11 @@ def read_dataset(
     if not dataset.cases and not unlabelled:
         raise ValueError(no_case(dataset, root, name))
     return dataset
+
+
+def recognised(root: Path) -> str | None:
+    """Name of the layout that a folder has; None if it fits none."""
+    return next((name for name, module in LAYOUTS.items() if module.matches(root)), None)
 
 
 def no_case(dataset: Dataset, root: Path, layout: str) -> str:

@@ -58,6 +58,7 @@ def write_tasks(
             there already with other content; nothing is written then.
     """
     tell, fail = note or (lambda _: None), failed or _refuse
+    folds = fold[1] if fold else 1
     texts: dict[Path, str] = {}
     makers: dict[Path, tuple[Path, Choice]] = {}
     for folder, found, dataset in labelled(
@@ -66,7 +67,6 @@ def write_tasks(
         if group is not None:
             with explained(folder):
                 dataset = replace(dataset, cases=grouped(dataset.cases, group))
-        folds = fold[1] if fold else 1
         choices, problems, small = choices_of(
             dataset, folder, found, binary=binary, partitions=partitions, folds=folds
         )
