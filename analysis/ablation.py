@@ -1,8 +1,10 @@
-"""Which part of the method does the work: one option changed at a time, on six pairs of tissue and three of partition tasks.
+"""Which part of the method does the work: one option changed at a time, on six pairs of tissue and six of tumour tasks.
 
 Each group has a vanilla and a risk map as in the paper of its own, with the same head, optimiser, data, iterations and
 decision; differences are to that risk map. Writes results/ablation.csv (one row per pair, seed, variant and number of
-iterations) and results/ablation_summary.csv (paired differences over pairs, with 95 % t intervals). A killed run goes on.
+iterations), results/ablation_summary.csv (paired differences over pairs, with 95 % t intervals) and, where a whole group is
+trained otherwise, the difference of either of its methods to the same method of the paper's protocol in
+results/ablation_protocol_summary.csv. A killed run goes on.
 """
 
 from __future__ import annotations
@@ -16,9 +18,8 @@ import transfer_risk as tr
 VANILLA: dict[str, Any] = {"method": "vanilla"}
 MAP: dict[str, Any] = {"method": "risk-map"}
 BOTH = {"vanilla": VANILLA, "risk-map": MAP}
+PROTOCOL = "as in the paper"
 TUNED = "tuned decision"
-PAIRS = {"tissue": 6, "partitions": 3}
-"""How many pairs of each cohort; lesions take more time."""
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "base": BOTH | {f"base {base:g}": MAP | {"base": base} for base in (1.0, 2.0, 3.16, 100.0)},
     "scale": BOTH
@@ -51,6 +52,9 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "SGD": {name: options | {"optimiser": "sgd", "lr": 1e-2} for name, options in BOTH.items()},
     "AdamW": {name: options | {"optimiser": "adamw"} for name, options in BOTH.items()},
     TUNED: BOTH,
+    "adjusted decision": {
+        name: options | {"decision": "adjusted"} for name, options in BOTH.items()
+    },
     "3 cases": {name: options | {"n_cases": 3} for name, options in BOTH.items()},
     "20 slices": {name: options | {"n_slices": 20} for name, options in BOTH.items()},
 }
@@ -61,18 +65,41 @@ def main() -> None:
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
     parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
     table = pd.concat(parts, ignore_index=True)
-    tr.write_transfer_table(
-        table,
-        options.out / "ablation.csv",
-        groups=["group", "anatomy", "iterations"],
-        reference="risk-map",
+    summaries = {"": differences(table), "_protocol": differences(beside_protocol(table), PROTOCOL)}
+    tr.write_summaries(table, options.out / "ablation.csv", summaries)
+
+
+def differences(table: pd.DataFrame, reference: str = "risk-map") -> pd.DataFrame:
+    """Paired differences to a variant, by group, cohort and iterations."""
+    return tr.paired_summary(
+        tr.regular(table),
+        ["group", "anatomy", "iterations"],
+        method="recipe",
+        pair=["source", "target"],
+        value="dice",
+        reference=reference,
+        beside=["recall", "precision"],
     )
+
+
+def beside_protocol(table: pd.DataFrame) -> pd.DataFrame:
+    """Either method of the groups that train otherwise, each a group of its own beside that method of the first group."""
+    both = tr.regular(table)
+    both = both[both["recipe"].isin(BOTH)]
+    first = both["group"] == next(iter(GROUPS))
+    parts = []
+    for group in dict.fromkeys(both["group"]):
+        if list(GROUPS[group]) == list(BOTH):
+            own = both[first | (both["group"] == group)]
+            recipe = own["recipe"].where(own["group"] == group, PROTOCOL)
+            parts.append(own.assign(group=f"{group}: " + own["recipe"], recipe=recipe))
+    return pd.concat(parts, ignore_index=True)
 
 
 def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of all variants on the pairs of one cohort, measured after 50 and 200 iterations."""
-    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size, PAIRS[study.anatomy])]
-    groups = dict(list(GROUPS.items())[:1]) if size == "smoke" else GROUPS
+    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
+    groups = {name: GROUPS[name] for name in ("base", "SGD")} if size == "smoke" else GROUPS
     study.prepare(sorted({source for source, _ in pairs}))
     jobs = [
         job

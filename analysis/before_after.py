@@ -4,7 +4,8 @@ For all ordered pairs of tissue tasks and of institutions' tumour tasks: area ab
 high-risk regions, distances of high-risk voxels to the border of the source's prediction and of the target's labels, before
 and after fine-tuning, on the test cases and on one span per pair. The transfers are those of the other studies of the same
 folder and size: what is there is not trained again. Writes results/before_after.csv (one row per pair, seed, recipe,
-quantity) and results/before_after_summary.csv (means over pairs with t intervals). A killed run goes on.
+quantity) and results/before_after_summary.csv (means over pairs with t intervals, and intervals over targets). A killed run
+goes on.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def changed(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over pairs (of means over seeds), with t intervals of the change and of its difference to vanilla's."""
+    """Means over pairs (of means over seeds), with t intervals of the change and of its difference to vanilla's.
+
+    Those that end in `shared` are over targets, their pairs averaged.
+    """
     groups = ["anatomy", "quantity", "recipe", "source", "target"]
     means = table.groupby(groups, sort=False)[["before", "after", "change"]].mean()
     means = means.where(means["change"].notna())  # all three of the same pairs
@@ -93,6 +97,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         own = block["change"].droplevel([0, 1, 2])
         for name, values in (("change", own), ("against_vanilla", own - vanilla)):
             row |= tr.Estimate.mean(values.to_numpy()).columns(name)
+            units = tr.Estimate.mean(values.groupby(level="target").mean().to_numpy())
+            bounds = zip(("low", "high"), units.interval(), strict=True)
+            row |= {f"{name}_{end}_shared": bound for end, bound in bounds}
         rows.append(row | {"pairs": int(own.notna().sum())})
     return pd.DataFrame(rows)
 

@@ -3,7 +3,8 @@
 Regimes are cohort x iterations, and few-shot numbers of slices. Beside the recipes stand vanilla, a vanilla matched in time
 (30 more iterations, about what a probe head costs), a vanilla with three times the learning rate, class weighting and
 cross-entropy with Dice; all with the same frozen encoder and data order, argmax. Writes results/recipes.csv, and paired
-differences to vanilla in results/recipes_summary.csv, to the vanilla matched in time in results/recipes_matched_summary.csv.
+differences to vanilla in results/recipes_summary.csv, to the vanilla matched in time in results/recipes_matched_summary.csv,
+to CE + Dice in results/recipes_dice_summary.csv.
 A killed run goes on.
 
 The recipes were settled elsewhere: no pair and no seed of this study was used for that. With `--t1` all subjects are
@@ -29,7 +30,7 @@ LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
 }
 """Those that are trained for long too."""
-REFERENCES = {"": "vanilla", "_matched": tr.LONGER}
+REFERENCES = {"": "vanilla", "_matched": tr.LONGER, "_dice": "CE + Dice"}
 """What the recipes are compared with, by the end of the summary's name."""
 FEW = 50
 EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}

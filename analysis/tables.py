@@ -13,11 +13,22 @@ from pathlib import Path
 
 import pandas as pd
 
+import transfer_risk as tr
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PROBED, ADDED, LONGER = "probe + adaptive-risk", "probe + adaptive-risk + Dice", "vanilla, longer"
-CONFIRMED = (ADDED, LONGER, "CE + Dice")
+PROBED, LONGER = "probe + adaptive-risk", tr.LONGER
 STUDIED = (PROBED, LONGER, "vanilla, lr x 3", "CE + Dice")
+REFERENCES = {
+    "": ("vanilla, 30 iterations more", LONGER),
+    "_plain": ("vanilla", "vanilla"),
+    "_dice": ("CE + Dice", "CE + Dice"),
+    # PROBE
+    "_scratch": ("from scratch", "scratch"),
+}
+"""What the recommended recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
+MATCHED = {"_matched": REFERENCES[""], "": REFERENCES["_plain"], "_dice": REFERENCES["_dice"]}
+"""The same of the studies of recipes, whose first reference is vanilla."""
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -70,57 +81,59 @@ def matched() -> str:
 
 
 def confirmed() -> str:
-    """Paired difference to vanilla with Dice added, on other subjects."""
-    return _recipes("recipes_confirmed", ["regime"], *CONFIRMED)
-
-
-def confirmed_matched() -> str:
-    """The same against vanilla of 30 iterations more."""
-    return _recommended("recipes_confirmed_matched", ["regime"], "CE + Dice")
+    """The recommended recipe on other subjects, argmax."""
+    return _recommended("recipes_confirmed", ["regime"], MATCHED)
 
 
 def second_confirmed() -> str:
-    """That on subjects of another brain."""
-    return _recommended("recipes_second_confirmed_matched", ["regime"], "CE + Dice")
+    """The same on subjects of another brain."""
+    return _recommended("recipes_second_confirmed", ["regime"], MATCHED)
 
 
 def tuned() -> str:
-    """The same with argmax and with tuned decisions."""
-    return _recommended("tuned", ["regime", "decision"], "CE + Dice")
+    """The recommended recipe with argmax and with tuned decisions."""
+    return _recommended("tuned", ["regime", "decision"], REFERENCES)
+
+
+def tuned_short() -> str:
+    """The same with tuned decisions alone."""
+    return _recommended("tuned", ["regime"], REFERENCES, decision="tuned")
 
 
 def scratch() -> str:
-    """Fine-tuned models against one from scratch, by decision."""
-    table = pd.read_csv(RESULTS / "tuned_scratch_summary.csv")
-    header = ["regime", "decision", "scratch: Dice"]
-    header += [f"{n} [95 % over pairs] [over targets]" for n in (LONGER, ADDED)]
-    rows = []
-    for keys, block in table.groupby(["regime", "decision"], sort=False):
-        by = block.set_index("recipe")
-        cells = [
-            f"{_gain(by, n)} [{by.low_shared[n]:+.1f}, {by.high_shared[n]:+.1f}]"
-            for n in (LONGER, ADDED)
-        ]
-        rows.append([*map(str, keys), f"{by.dice['scratch']:.1f}", *cells])
-    return markdown(header, rows)
+    """Vanilla against a model from scratch, by decision."""
+    chosen = {"_scratch": REFERENCES["_scratch"]}
+    return _recommended("tuned", ["regime", "decision"], chosen, recipe="vanilla")
 
 
-def _recommended(name: str, groups: list[str], *others: str) -> str:
-    """The recommended recipe against vanilla matched in time: over pairs, over targets, and how even its gains are."""
-    table = pd.read_csv(RESULTS / f"{name}_summary.csv")
-    header = [*groups, "pairs", f"{LONGER}: Dice", f"{ADDED} [95 % over pairs]", "[over targets]"]
-    header += ["median", "better in", "worst pair", *others]
-    rows = []
-    for keys, block in table.groupby(groups, sort=False):
-        by = block.set_index("recipe")
-        own, plain = by.loc[ADDED], by.loc[LONGER, "dice"]
-        row = [*map(str, keys), str(own["pairs"]), "-" if pd.isna(plain) else f"{plain:.1f}"]
-        row.append(_difference(own["difference"], own["low"], own["high"]))
-        row.append(f"[{own['low_shared']:+.1f}, {own['high_shared']:+.1f}]")
-        row += [f"{own['median']:+.1f}", f"{own['better']} of {own['pairs']}"]
-        row.append(f"{own['worst']:+.1f}")
-        rows.append([*row, *(_gain(by, name) for name in others)])
-    return markdown(header, rows)
+def _recommended(
+    name: str,
+    groups: list[str],
+    references: dict[str, tuple[str, str]],
+    *,
+    decision: str = "",
+    recipe: str = tr.RECOMMENDED,
+) -> str:
+    """A recipe against each reference: its gain over pairs, over targets, and how even that is."""
+    header = [*groups, "against", "its Dice", "gain [95 % over pairs]", "[over targets]"]
+    header += ["median", "better in", "worst pair"]
+    blocks: dict[tuple[str, ...], list[list[str]]] = {}
+    for end, (called, reference) in references.items():
+        table = pd.read_csv(RESULTS / f"{name}{end}_summary.csv")
+        if decision:
+            table = table[table["decision"] == decision]
+        for keys, block in table.groupby(groups, sort=False):
+            by = block.set_index("recipe")
+            own = by.loc[recipe]
+            if reference not in by.index or not own["pairs"]:
+                continue
+            plain = by.loc[reference, "dice"]
+            row = [*map(str, keys), called, "-" if pd.isna(plain) else f"{plain:.1f}"]
+            row.append(_difference(own["difference"], own["low"], own["high"]))
+            row.append(f"[{own['low_shared']:+.1f}, {own['high_shared']:+.1f}]")
+            row += [f"{own['median']:+.1f}", f"{own['better']} of {own['pairs']}"]
+            blocks.setdefault(keys, []).append([*row, f"{own['worst']:+.1f}"])
+    return markdown(header, [row for rows in blocks.values() for row in rows])
 
 
 def second_anatomy() -> str:
@@ -160,8 +173,8 @@ def ranking() -> str:
 
 def ranking_confirmed() -> str:
     """The same of other subjects, with Dice added."""
-    columns = [(a, ADDED) for a in ("tissue", "partitions")]
-    for recipe in ("vanilla", ADDED):
+    columns = [(a, tr.RECOMMENDED) for a in ("tissue", "partitions")]
+    for recipe in ("vanilla", tr.RECOMMENDED):
         columns += [("all", recipe), ("all", f"{recipe}, 1000 iterations")]
     return _ranking("ranking_confirmed_summary", columns)
 
@@ -197,22 +210,41 @@ def negative_transfer() -> str:
 
 
 def ablation() -> str:
-    """Difference of each variant to the risk map of its group, after the last iteration."""
-    table = pd.read_csv(RESULTS / "ablation_summary.csv")
-    table = table[table["iterations"] == table["iterations"].max()]
-    cohorts = list(dict.fromkeys(table["anatomy"]))
+    """Difference of each variant to the risk map of its group, by cohort and number of iterations."""
+    return _variants("ablation_summary", "risk-map", {"group": "group", "recipe": "variant"})
+
+
+def protocol() -> str:
+    """Difference of vanilla and risk map that are trained otherwise to those of the paper's protocol."""
+    return _variants("ablation_protocol_summary", "as in the paper", {"group": "trained otherwise"})
+
+
+def _variants(name: str, reference: str, named: dict[str, str]) -> str:
+    """A row for each variant, a column for each cohort and number of iterations; the reference's Dice where it is shown."""
+    table = pd.read_csv(RESULTS / f"{name}.csv")
+    columns = sorted(
+        {(a, i) for a, i in zip(table["anatomy"], table["iterations"], strict=True)},
+        key=lambda c: (list(tr.TASKS).index(c[0]), c[1]),
+    )
     rows = []
-    for (group, variant), block in table.groupby(["group", "recipe"], sort=False):
-        own = block.set_index("anatomy")
-        reference = variant == "risk-map"
-        cells = [
-            f"{own.dice[a]:.1f}"
-            if reference
-            else _difference(own.difference[a], own.low[a], own.high[a])
-            for a in cohorts
-        ]
-        rows.append([str(group), f"{variant}: Dice" if reference else str(variant), *cells])
-    return markdown(["group", "variant", *cohorts], rows)
+    for keys, block in table.groupby(list(named), sort=False):
+        own = block.set_index(["anatomy", "iterations"])
+        shown = len(named) > 1 and (own["recipe"] == reference).all()
+        if len(named) == 1:
+            own = own[own["recipe"] != reference]
+        words = [*map(str, keys)]
+        if shown:
+            words[-1] += ": Dice"
+        cells = []
+        for column in columns:
+            if column not in own.index:
+                cells.append("-")
+            elif shown:
+                cells.append(f"{own.dice[column]:.1f}")
+            else:
+                cells.append(_difference(*own.loc[column, ["difference", "low", "high"]]))
+        rows.append([*words, *cells])
+    return markdown([*named.values(), *(f"{a}, {i} iterations" for a, i in columns)], rows)
 
 
 def _chosen(table: pd.DataFrame, anatomy: str, recipe: str) -> str:
@@ -265,10 +297,12 @@ def before_after() -> str:
     """What fine-tuning changes in the risk map, by cohort and method."""
     table = pd.read_csv(RESULTS / "before_after_summary.csv")
     header = ["cohort", "quantity", "method", "before", "after", "change [95 % over pairs]"]
+    header += ["[over targets]"]
     rows = []
     for r in table.itertuples():
         row = [r.anatomy, r.quantity, f"`{r.recipe}`", f"{r.before:.3g}", f"{r.after:.3g}"]
         row.append(f"{r.change:+.3g} [{r.change_low:+.3g}, {r.change_high:+.3g}]")
+        row.append(f"[{r.change_low_shared:+.3g}, {r.change_high_shared:+.3g}]")
         against = [r.against_vanilla, r.against_vanilla_low, r.against_vanilla_high]
         own = "-" if r.recipe == "vanilla" else "{:+.3g} [{:+.3g}, {:+.3g}]".format(*against)
         rows.append([*row, own])
@@ -297,9 +331,9 @@ TABLES: dict[str, Callable[[], str]] = {
             recipes,
             matched,
             confirmed,
-            confirmed_matched,
             second_confirmed,
             tuned,
+            tuned_short,
             scratch,
             second_anatomy,
             ranking,
@@ -307,6 +341,7 @@ TABLES: dict[str, Callable[[], str]] = {
             negative_transfer,
             before_after,
             ablation,
+            protocol,
         ),
     )
 }
@@ -319,8 +354,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _gain(by: pd.DataFrame, name: str) -> str:
-    """Paired difference of one recipe, of a summary by recipe; it may not have been run."""
-    return _difference(*by.loc[name, ["difference", "low", "high"]]) if name in by.index else "-"
+    """Paired difference of one recipe, of a summary by recipe; bold where the interval over targets is without 0 too."""
+    if name not in by.index:  # it may not have been run
+        return "-"
+    own = by.loc[name]
+    text = _difference(own["difference"], own["low"], own["high"])
+    return f"**{text}**" if own["low_shared"] * own["high_shared"] > 0 else text
 
 
 def _difference(value: float, low: float, high: float) -> str:

@@ -2,11 +2,12 @@
 
 Much of what one loss has over another is where it puts the threshold, which tuned offsets of the log-probabilities move for
 free. Offsets are tuned on the training cases of each run. The subjects are those of `recipes.py --seed 12`, with the same
-frozen encoder and order of the data, all 30 pairs of each cohort. Vanilla has 30 iterations more, about what a probe head
-costs; CE + Dice stands beside it where training is short, and one model from scratch (nothing frozen) for each target,
-which its five pairs share. Writes results/tuned.csv (one row per pair, recipe, number of iterations and decision), and
-paired differences of the same decision to that vanilla in results/tuned_summary.csv, to the model from scratch in
-results/tuned_scratch_summary.csv. A killed run goes on.
+frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla, also with 30
+iterations more (about what a probe head costs), CE + Dice, that with a probe head (the recipe without its weights), and one
+model from scratch (nothing frozen) for each target, which its five pairs share. Writes results/tuned.csv (one row per pair,
+recipe, number of iterations and decision), and paired differences of the same decision to each reference: vanilla matched in
+time (results/tuned_summary.csv), vanilla of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_), that with
+a probe head (tuned_probe_) and the model from scratch (tuned_scratch_). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import pandas as pd
 import transfer_risk as tr
 
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
-REFERENCES = {"": tr.LONGER, "_scratch": "scratch"}
+PROBED = {"probe + Dice": {"method": "vanilla", "head": "probe", "dice_weight": 1.0}}
+"""The recommended recipe without the weights of the pixels."""
+REFERENCES = {"": tr.LONGER, "_plain": "vanilla", "_dice": "CE + Dice"}
+REFERENCES |= {"_probe": "probe + Dice", "_scratch": "scratch"}
 """What the recipes are compared with, by the end of the summary's name."""
 SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training."}
 
@@ -43,16 +47,13 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 
 def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
-    """Briefly and for long, CE + Dice briefly; decisions tuned at every stop."""
-    recipes = {name: tr.RECIPES[name] for name in ("vanilla", tr.RECOMMENDED)}
-    beside = {"CE + Dice": tr.RECIPES["CE + Dice"]}
+    """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
+    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED} | PROBED
     targets = {target: source for source, target in study.pairs}
     fresh = [(source, target) for target, source in targets.items()]
-    last, labels = study.size.stops[-1:], {"slices": 0}
-    long = (*last, *study.size.long)
+    long, labels = (*study.size.stops[-1:], *study.size.long), {"slices": 0}
     jobs = study.jobs(study.pairs, recipes, labels=labels, stops=long)
     jobs += study.jobs(fresh, SCRATCH, labels=labels, stops=long)
-    jobs += study.jobs(study.pairs, beside, labels=labels, stops=last)
     return [job | {"tuned": job["stops"]} for job in jobs]
 
 

@@ -2,7 +2,7 @@
 
 Reads analysis/results/ablation_summary.csv, writes figures/ablation.png: paired difference in Dice points with 95 % interval
 over pairs at the largest number of iterations; a panel for each cohort, variants in groups. Blue: the interval lies above 0;
-red: below; grey: it holds 0. Very long intervals run out of the panel.
+red: below; grey: it holds 0. Very long intervals run out of the panel, where a triangle points.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ def forest(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str]]) -> Axes:
     ends = table[["difference", "low", "high"]].abs()
     limit = 1.2 * max(ends["difference"].max(), ends[["low", "high"]].stack().quantile(0.7))
     ax.set_xlim(-limit, limit)
+    for row in table.itertuples():  # what runs out of the panel
+        place = lines.index((row.group, row.recipe))
+        for beyond, edge, mark in ((row.low < -limit, -limit, "<"), (row.high > limit, limit, ">")):
+            if beyond:
+                ax.plot([edge], [place], mark, color=GREY, markersize=3.5, clip_on=False)
     ax.grid(axis="x", color="#e5e5e5", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)

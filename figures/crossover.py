@@ -1,13 +1,14 @@
-"""Gain over vanilla fine-tuning against the number of iterations, for each recipe and cohort.
+"""Gain over vanilla fine-tuning against the number of iterations: the paper's losses, and recipes beyond them.
 
-Reads analysis/results/recipes.csv, writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with
-95 % t interval, of the argmax with all training slices. Grey: vanilla itself with 30 more iterations, about what a probe
-head costs, and with a larger learning rate.
+Reads analysis/results/table1.csv and table2.csv (upper row) and recipes_confirmed.csv (lower row), writes
+figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 % t interval, of the argmax with all
+training slices. Grey: vanilla itself with 30 more iterations, about what a probe head costs.
 """
 
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,48 +19,50 @@ from matplotlib.ticker import NullLocator
 import transfer_risk as tr
 from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, plot_lines
 
-COLUMNS = (
-    *("anatomy", "source", "target", "seed", "recipe", "iterations", "decision", "slices", "dice"),
-)
-NEEDS = {"recipes.csv": ("analysis/recipes.py", COLUMNS)}
+COLUMNS = ("anatomy", "source", "target", "seed", "recipe", "iterations", "decision", "dice")
+NEEDS = {
+    "table1.csv": ("analysis/table1.py", COLUMNS),
+    "table2.csv": ("analysis/table2.py", COLUMNS),
+    "recipes_confirmed.csv": ("analysis/recipes.py --seed 12", (*COLUMNS, "slices")),
+}
+PAPER, BEYOND = "the paper's losses", "beyond the paper"
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A panel for each cohort."""
-    table = tables["recipes.csv"]
-    table = table[(table["decision"] == "argmax") & (table["slices"] == 0)]
-    gains = gain(table)
-    figure, axes = chart_panels(len(cohorts_in(gains)), height=3.1)
-    here = list(dict.fromkeys(gains["recipe"]))
-    muted = [name for name in here if name.startswith("vanilla")]
-    names = {n: n for n in (*tr.RECIPES, *here) if n not in ("vanilla", *muted)}
-    names |= {n: n for n in muted}
-    for ax, (anatomy, name) in zip(axes, cohorts_in(gains).items(), strict=True):
-        own = gains[gains["anatomy"] == anatomy]
-        ax.axhline(0, color="black", linewidth=0.6)
-        plot_lines(ax, own, x="iterations", by="recipe", names=names, muted=muted)
-        label_axes(ax, title=name, x="iterations")
-        iteration_axis(ax, own.groupby("iterations")["pairs"].max())
-    axes[0].set_ylabel("gain over vanilla (Dice points)", fontsize=SIZE)
-    handles = dict(
-        h for ax in axes for h in zip(*ax.get_legend_handles_labels()[::-1], strict=True)
-    )
-    shown = [n for n in names if n in handles]
-    figure.legend(
-        [handles[n] for n in shown],
-        shown,
-        loc="outside lower center",
-        ncols=5,
-        fontsize=SIZE,
-        frameon=False,
-    )
+    """A row for the paper's losses and one for recipes beyond them, with a panel for each cohort."""
+    paper = [tr.regular(t) for name, t in tables.items() if name.startswith("table")]
+    beyond = tables["recipes_confirmed.csv"]
+    rows = {PAPER: gain(pd.concat(paper)), BEYOND: gain(beyond[beyond["slices"] == 0])}
+    cohorts = cohorts_in(pd.concat(rows.values()))
+    figure, axes = chart_panels(len(cohorts), rows=2, height=5.6)
+    for number, (title, gains) in enumerate(rows.items()):
+        own = axes[number * len(cohorts) : (number + 1) * len(cohorts)]
+        here = list(dict.fromkeys(gains["recipe"]))
+        muted = [name for name in here if name.startswith("vanilla")]
+        names = {n: n for n in [*(n for n in here if n not in muted), *muted]}
+        handles: dict[str, Any] = {}
+        for ax, (anatomy, name) in zip(own, cohorts.items(), strict=True):
+            shown = gains[gains["anatomy"] == anatomy]
+            if shown.empty:
+                ax.set_axis_off()
+                continue
+            ax.axhline(0, color="black", linewidth=0.6)
+            plot_lines(ax, shown, x="iterations", by="recipe", names=names, muted=muted)
+            pairs = " to ".join(map(str, sorted({shown["pairs"].min(), shown["pairs"].max()})))
+            label_axes(ax, title=f"{name}, {title}, {pairs} pairs", x="iterations")
+            iteration_axis(ax, sorted(set(shown["iterations"])))
+            handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+        own[0].set_ylabel("gain over vanilla (Dice points)", fontsize=SIZE)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        there = [n for n in names if n in handles]
+        own[-1].legend([handles[n] for n in there], there, fontsize=SIZE, frameon=False, **place)
     return figure
 
 
 def gain(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences to vanilla after as many iterations."""
+    """Paired differences to vanilla after as many iterations, of the argmax."""
     made = tr.paired_summary(
-        table,
+        table[table["decision"] == "argmax"],
         ["anatomy", "iterations"],
         method="recipe",
         pair=["source", "target"],
@@ -69,31 +72,31 @@ def gain(table: pd.DataFrame) -> pd.DataFrame:
     return made[made["recipe"] != "vanilla"].rename(columns={"difference": "value"})
 
 
-def iteration_axis(ax: Axes, pairs: pd.Series[int]) -> None:
-    """Logarithmic, with a tick at each number of iterations, under which the number of pairs stands."""
-    stops = list(pairs.index)
+def iteration_axis(ax: Axes, stops: list[int]) -> None:
+    """Logarithmic, with a tick at each number of iterations."""
     ax.set_xscale("log")
-    ax.set_xticks(stops, [f"{s:,}\n({pairs[s]} pairs)" for s in stops])
+    ax.set_xticks(stops, [f"{s:,}" for s in stops])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(stops[0] / 1.35, stops[-1] * 1.35)
 
 
 def example() -> dict[str, pd.DataFrame]:
-    """A made-up table for --smoke."""
+    """Made-up tables for --smoke."""
     rng = np.random.default_rng(0)
-    rows = [
-        (anatomy, *pair, 10, recipe, steps, "argmax", 0, 70 + gained + rng.normal())
-        for anatomy in ("tissue", "partitions")
-        for pair in permutations("abc", 2)
-        for steps in (50, 200, 800)
-        for recipe, gained in (
-            ("vanilla", 0),
-            ("vanilla, longer", 60 / steps),
-            ("vanilla, lr x 3", 90 / steps),
-            *((name, k - 4 + 200 / steps) for k, name in enumerate(list(tr.RECIPES)[1:])),
-        )
-    ]
-    return {"recipes.csv": pd.DataFrame(rows, columns=COLUMNS)}
+    recipes = {"table1.csv": tr.METHODS, "table2.csv": tr.METHODS}
+    recipes["recipes_confirmed.csv"] = (*tr.CONFIRMED, tr.LONGER)
+    tables = {}
+    for file, names in recipes.items():
+        rows = [
+            (anatomy, *pair, 10, name, steps, "argmax", 70 + 100 * k / steps - k + rng.normal(), 0)
+            for anatomy in ("tissue", "partitions")
+            if file not in ("table1.csv", "table2.csv") or (anatomy == "tissue") == ("1" in file)
+            for pair in permutations("abc", 2)
+            for steps in (50, 200, 800)
+            for k, name in enumerate(names)
+        ]
+        tables[file] = pd.DataFrame(rows, columns=[*COLUMNS, "slices"])
+    return tables
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def words(page: Axes) -> None:
     page.text(5.27, LOW + 0.9, "risk-weighted cross-entropy", fontsize=SIZE + 0.5, **WORDS)
     loss = r"$L=\dfrac{1}{N_f}\,\sum_p\,R_p\;\mathrm{CE}\left(f(x)_p,\,y_p\right)$"
     page.text(5.27, LOW + 0.56, loss, fontsize=11, **WORDS)
-    note = "all pixels $p$ count, $N_f$ of them are foreground"
+    note = "$y$: target label; all pixels $p$ count, $N_f$ of them are foreground"
     page.text(5.27, LOW + 0.2, note, **SMALL)
 
 

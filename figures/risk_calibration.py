@@ -2,7 +2,8 @@
 
 Reads analysis/results/negative_transfer_deciles.csv and negative_transfer_summary.csv, writes figures/risk_calibration.png:
 share of the pixels of each decile of risk that the model fine-tuned by vanilla gets wrong and a model from scratch gets
-right, mean over pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels.
+right, mean over pairs (of means over seeds) with 95 % t interval, and the AUROC of risk for these pixels, against all others
+and, matched, against those of the same class and distance to the label's border.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, plo
 
 PROGRAM = "analysis/negative_transfer.py"
 DECILES = ("anatomy", "seed", "recipe", "source", "target", "scope", "decile", "lost")
-SUMMARY = ("anatomy", "recipe", "scope", "auroc", "low", "high", "pairs")
+MATCHED = ("auroc_matched", "auroc_matched_low", "auroc_matched_high")
+SUMMARY = ("anatomy", "recipe", "scope", "auroc", "low", "high", "pairs", *MATCHED)
 RECIPE = "vanilla"
 NEEDS = {
     "negative_transfer_deciles.csv": (PROGRAM, DECILES),
@@ -55,9 +57,10 @@ def panel(ax: Axes, means: pd.DataFrame, summary: pd.DataFrame) -> Axes:
     """Shares by decile, and above them the AUROC with its interval where that is known."""
     plot_lines(ax, means, x="decile", by="scope", names=SCOPES)
     ax.set_xticks(range(1, 11))
-    ax.set_ylim(0, max(1.25 * ax.get_ylim()[1], 1e-3))
+    ax.set_ylim(0, max(1.4 * ax.get_ylim()[1], 1e-3))
     words = [
-        f"AUROC {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}], {r.pairs} pairs"
+        f"AUROC {r.auroc:.2f} [{r.low:.2f}, {r.high:.2f}], {r.pairs} pairs\n"
+        "matched {:.2f} [{:.2f}, {:.2f}]".format(*(getattr(r, n) for n in MATCHED))
         for r in summary.dropna(subset="auroc").itertuples()
     ]
     ax.text(0.03, 0.97, "\n".join(words), transform=ax.transAxes, va="top", fontsize=SIZE)
@@ -87,7 +90,11 @@ def example() -> dict[str, pd.DataFrame]:
         for scope, most in steep.items()
         for k in range(1, 11)
     ]
-    aurocs = [(a, RECIPE, s, 0.7, 0.62, 0.78, 6) for a in ("tissue", "partitions") for s in steep]
+    aurocs = [
+        (a, RECIPE, s, 0.7, 0.62, 0.78, 6, 0.6, 0.5, 0.7)
+        for a in ("tissue", "partitions")
+        for s in steep
+    ]
     return {
         "negative_transfer_deciles.csv": pd.DataFrame(rows, columns=DECILES),
         "negative_transfer_summary.csv": pd.DataFrame(aurocs, columns=SUMMARY),

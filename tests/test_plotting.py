@@ -20,6 +20,7 @@ from transfer_risk.pages import Example, plot_examples
 from transfer_risk.plotting import save_figure
 from transfer_risk.reports import read_ranking, write_ranking
 from transfer_risk.runstats import common_span
+from transfer_risk.views import View, grey_slice
 from transfer_risk.volumes import read
 
 
@@ -132,6 +133,58 @@ def test_letters_stand_in_the_first_panel_of_each_row(run):
 def test_a_run_from_scratch_has_no_map_before(folder):
     figure = tr.plot_change(tr.load_run(folder / "scratch"))
     assert titles_of(figure) == ["T1", "label", "prediction", "risk after"]
+
+
+def test_another_run_stands_beside_on_one_span_and_both_borders_are_named(folder, run):
+    other = tr.load_run(folder / "scratch")
+    figure = tr.plot_change(run, other, cases=run.cases[:1])
+    assert titles_of(figure) == [
+        *("T1", "label", "prediction"),
+        *("risk before", "after run", "after scratch"),
+    ]
+    words = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+    assert words == [*run.task.classes[1:], "target border", "source border"]
+    # one scale: the last panel is the risk of the other run over both runs' span
+    case, span = run.cases[0], common_span([run, other])
+    values = [run.transferability(s, case) for s in ("before", "after")]
+    values.append(other.transferability("after", case))
+    risks = [tr.RiskMap(torch.from_numpy(v)[None], span).risk[0].numpy() for v in values]
+    index = int(np.maximum(sum(risks) - 3, 0).sum((0, 1)).argmax())
+    view = View.of(read(case, run.task).affine, 2)
+    grey, _ = grey_slice(read(case, run.task).image[0], view, index)
+    panels = [a for a in figure.axes if a.images and a.get_ylabel() != "risk"]
+    for panel, risk in zip(panels[3:], risks, strict=True):
+        expected = risk_over(grey, view.slice(risk, index), 10.0)
+        np.testing.assert_allclose(panel.images[0].get_array(), expected)
+    own = tr.plot_change(other, cases=run.cases[:1])  # nothing before: no border of a source
+    words = [t.get_text() for legend in own.legends for t in legend.get_texts()]
+    assert words[-1] == "target border"
+    with pytest.raises(ValueError, match="folders of different names; run occurs more than once"):
+        tr.plot_change(run, run)
+
+
+def test_the_dashed_border_is_that_of_what_the_source_decided(run):
+    case = run.cases[0]
+    risk = tr.RiskMap(
+        torch.from_numpy(run.transferability("after", case))[None], common_span([run])
+    )
+    volume = read(case, run.task)
+    former = np.zeros(volume.labels.shape, np.int16)
+    former[2:4, 1:4] = 2
+    example = Example(case.id, volume, run.prediction("after", case), (risk,), former)
+    panel = plot_examples([example], classes=run.task.classes, index=1).figure.axes[3]
+    dashed, target = panel.collections
+    assert dashed.get_linestyle() != target.get_linestyle()
+    view = View.of(volume.affine, 2)
+    rows, columns = np.nonzero(view.slice(former, 1) > 0)
+    across, up = view.spacing
+    (line,) = [p for p in dashed.get_paths() if len(p.vertices)]
+    ends = line.vertices.min(0), line.vertices.max(0)
+    middle = [
+        (columns.min() + columns.max() + 1) / 2 * across,
+        (rows.min() + rows.max() + 1) / 2 * up,
+    ]
+    np.testing.assert_allclose((ends[0] + ends[1]) / 2, middle)
 
 
 def test_long_names_are_cut_and_many_classes_take_more_lines(run):
@@ -304,7 +357,9 @@ def test_the_command_draws(folder, words):
         (["run", "--what", "ranking"], "a run can be drawn as maps or curves; got 'ranking'"),
         (["ranking", "--what", "maps"], "a ranking can be drawn as ranking; got 'maps'"),
         ([TASK], "a TASK is drawn with one SOURCE, or two; got 0"),
-        (["run", "scratch"], "a RUN or RANKING is drawn alone; got 2 arguments"),
+        (["run", "scratch", "run"], "a RUN is drawn alone or beside one other; got 3 arguments"),
+        (["ranking", "run"], "a RANKING is drawn alone; got 2 arguments"),
+        (["run", "scratch", "--what", "curves"], "the curves of a RUN are drawn alone; got 2"),
         (["run", "--what", "curves", "--slice", "1"], "are for maps; got them for curves"),
         (["run", "--by", "leep"], "--by is for a ranking; got it for maps"),
         (["run", "--case", "x"], "task data has no test case x; it has case_"),

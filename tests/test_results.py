@@ -135,7 +135,7 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("crossover")
     rows = [
-        ("tissue", "a", target, 0, recipe, stop, "argmax", 0, dice)
+        ("tissue", "a", target, 0, recipe, stop, "argmax", dice, 0)
         for target, more in (("b", 0.0), ("c", 1.0))
         for recipe, stop, dice in (
             ("vanilla", 50, 60.0),
@@ -145,18 +145,23 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
             ("probe", 200, 70.0),
         )
     ]
-    table = pd.DataFrame(rows, columns=module.COLUMNS)
+    table = pd.DataFrame(rows, columns=[*module.COLUMNS, "slices"])
     others = table.assign(dice=99.0)
     tuned, few = others.assign(decision="tuned"), others.assign(slices=50)
-    made = module.gain(table).set_index(["recipe", "iterations"])
+    made = module.gain(pd.concat([table, tuned])).set_index(["recipe", "iterations"])
     values = {("vanilla, longer", 50): 1.5, ("probe", 50): 3.5, ("probe", 200): -10.0}
     assert made["value"].to_dict() == values and set(made["pairs"]) == {2}
-    figure = module.draw({"recipes.csv": pd.concat([table, tuned, few])})
-    lines = {c.get_label(): c.lines[0] for c in figure.axes[0].containers}
+    beyond = pd.concat([table, tuned, few])
+    tables = module.example() | {"recipes_confirmed.csv": beyond}
+    figure = module.draw(tables)
+    panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
+    panel = panels["tissue, beyond the paper, 2 pairs"]
+    lines = {c.get_label(): c.lines[0] for c in panel.containers}
     assert lines["probe"].get_ydata().tolist() == [3.5, -10.0]
     assert lines["vanilla, longer"].get_linestyle() == "--"
-    ticks = [t.get_text() for t in figure.axes[0].get_xticklabels()]
-    assert ticks == ["50\n(2 pairs)", "200\n(2 pairs)"]
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["50", "200"]
+    first = panels["tissue, the paper's losses, 6 pairs"]
+    assert [c.get_label() for c in first.containers] == list(tr.METHODS[1:])
 
 
 def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):
@@ -221,7 +226,7 @@ def test_a_ranking_without_regret_is_named(monkeypatch):
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("ranking_scatter")
     tables = module.example()
-    tables["ranking_summary.csv"]["measure"] = "kendall"
+    tables["ranking_confirmed_summary.csv"]["measure"] = "kendall"
     with pytest.raises(ValueError, match=r"must have the regret of vanilla or .* got none; python"):
         module.draw(tables)
 

@@ -166,7 +166,7 @@ def compare(
         ValueError: if no run is given, two have the same name, task or test cases differ, or a map is missing or does
             not fit its case.
     """
-    _check(runs)
+    check_alike(runs)
     tell = progress or (lambda _: None)
     span = common_span(runs)
     found: dict[Cell, list[float]] = {}
@@ -178,7 +178,8 @@ def compare(
     return Comparison(tuple(runs), span, base, values)
 
 
-def _check(runs: Sequence[Run]) -> None:
+def check_alike(runs: Sequence[Run]) -> None:
+    """Raise ValueError unless the runs have different names, one task, and the same test cases with the same labels."""
     if not runs:
         raise ValueError("runs must be at least one finished run; got none")
     first, names = runs[0], [r.name for r in runs]

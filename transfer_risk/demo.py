@@ -66,9 +66,8 @@ def run_demo(
     _draw(ranking, ordered, target, folder / "figure.png")
     best = load_source(folder / "sources" / ordered[0].name)
     comparison = _fine_tune(best, target, folder, quick=quick, tell=tell)
-    save_figure(
-        plot_change(comparison.runs[METHODS.index("risk-map")]), folder / "before_after.png"
-    )
+    mapped, plain = (comparison.runs[METHODS.index(name)] for name in ("risk-map", "vanilla"))
+    save_figure(plot_change(mapped, plain), folder / "before_after.png")
     tables = ranking_text(ranking, "table"), comparison_text(comparison, "table")
     return "\n".join(tables) + _advice(folder, ordered[0])
 

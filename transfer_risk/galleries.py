@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from transfer_risk.channels import in_order
+from transfer_risk.comparison import check_alike
 from transfer_risk.evaluation import predicted_classes
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
@@ -28,7 +29,7 @@ MOST = 3  # cases that are shown where none is named
 
 def plot_change(
     run: Run,
-    *,
+    *beside: Run,
     cases: Sequence[Case] = (),
     index: int | None = None,
     channel: int = 0,
@@ -36,21 +37,26 @@ def plot_change(
 ) -> Figure:
     """Figure of a run: image, label, prediction after, risk before and after, on one span over its test cases.
 
+    On the maps stand the borders of the label and of what the source decided for.
+
     Args:
         run: Finished; one from scratch is shown after training alone.
-        cases: Rows; the three test cases with the largest total risk, before and after together, where not given.
+        beside: Other runs of the task, such as a vanilla one, whose risk after training stands beside it.
+        cases: Rows; the three test cases with the largest total risk over all maps, where not given.
         index: Slice along the task's axis; that with the most risk where not given.
         channel: Of the image that is drawn.
         width: Inches on paper.
 
     Raises:
-        ValueError: if a map is missing or a case has no such slice.
+        ValueError: if a map is missing, a case has no such slice, or the runs are not of one task and its test cases.
     """
-    span, base = common_span([run]), float(run.config.get("base", 10.0))
+    check_alike([run, *beside])
+    span, base = common_span([run, *beside]), float(run.config.get("base", 10.0))
 
     def maps(case: Case) -> tuple[RiskMap, ...]:
-        values = (torch.from_numpy(run.transferability(s, case)) for s in stages(run))
-        return tuple(RiskMap(v[None], span, base) for v in values)
+        values = [run.transferability(s, case) for s in stages(run)]
+        values += [other.transferability("after", case) for other in beside]
+        return tuple(RiskMap(torch.from_numpy(v)[None], span, base) for v in values)
 
     totals = {} if cases else {case.id: _total(maps(case)) for case in run.cases}
     examples = [
@@ -59,10 +65,13 @@ def plot_change(
             read(case, run.task, every_slice=True),
             run.prediction("after", case),
             maps(case),
+            None if run.from_scratch else run.prediction("before", case),
         )
         for case in cases or _riskiest(run.cases, totals)
     ]
     risks = tuple(f"risk {stage}" for stage in stages(run))
+    if beside:
+        risks = (*risks[:-1], *(f"after {r.name}" for r in (run, *beside)))
     return _figure(examples, run.task, run.task.classes, risks, index, channel, width)
 
 

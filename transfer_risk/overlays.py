@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from transfer_risk.views import View, Window
 
 COLOURS = "inferno"
-CONTOUR = "#4fd1ff"
+CONTOUR, SOURCE = "#4fd1ff", "#a6ff4f"
 Pixels = NDArray[np.float64]
 
 
@@ -70,14 +70,24 @@ def draw(ax: Axes, colours: Pixels, view: View, window: Window | None = None) ->
     ax.spines[:].set_visible(False)
 
 
-def draw_contour(ax: Axes, mask: NDArray[np.bool_], view: View, *, linewidth: float = 0.7) -> None:
+def draw_contour(
+    ax: Axes,
+    mask: NDArray[np.bool_],
+    view: View,
+    *,
+    linewidth: float = 0.7,
+    colour: str = CONTOUR,
+    dashed: bool = False,
+) -> None:
     """Draw the border of a mask (rows, columns)."""
     padded = np.pad(mask, 1).astype(float)  # so that the border closes at the edge of the image
     if mask.any():
         y, x = (
             (np.arange(n) - 0.5) * s for n, s in zip(padded.shape, view.spacing[::-1], strict=True)
         )
-        ax.contour(x, y, padded, levels=[0.5], colors=CONTOUR, linewidths=linewidth)
+        style = (0, (2.5, 1.5)) if dashed else "solid"
+        lines = {"colors": colour, "linewidths": linewidth, "linestyles": [style]}
+        ax.contour(x, y, padded, levels=[0.5], **lines)
 
 
 def draw_marks(ax: Axes, view: View, *, size: float) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transfer_risk.overlays import (
     CONTOUR,
+    SOURCE,
     classes_over,
     draw,
     draw_contour,
@@ -30,7 +31,7 @@ PALETTE = (  # Okabe and Ito's for colour-blind readers first; more classes than
     *("#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2", "#56b4e9", "#b0b0b0"),
     *("#8c564b", "#17becf", "#bcbd22", "#7f3c8d", "#80ba5a", "#f97b72", "#4b4b8f", "#e377c2"),
 )
-BORDER = "target border"
+BORDER, FORMER = "target border", "source border"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +42,15 @@ class Example:
         case: Its id.
         volume: Image (C, X, Y, Z), affine and labels (X, Y, Z).
         prediction: Classes (X, Y, Z), numbered as the predicting model does.
-        maps: One risk map (1, X, Y, Z), or that before and that after, all on one span.
+        maps: Risk maps (1, X, Y, Z), such as those before and after, all on one span.
+        source: What the source decided (X, Y, Z), whose border is drawn on the maps too.
     """
 
     case: str
     volume: Volume
     prediction: NDArray[Any]
     maps: tuple[RiskMap, ...]
+    source: NDArray[Any] | None = None
 
 
 def plot_examples(
@@ -64,7 +67,8 @@ def plot_examples(
     """Figure with a row for each case: image, label, prediction, and each risk map over the image.
 
     Neurological: the patient's left is at the left, as the letters say. The line on the risk maps is the border of the
-    target's foreground. Sizes are those on paper; no text is smaller than 6 points.
+    target's foreground, a dashed one that of what the source decided for. Sizes are those on paper; no text is smaller than
+    6 points.
 
     Args:
         examples: Rows.
@@ -86,7 +90,8 @@ def plot_examples(
     risks = ("risk",) if len(maps) == 1 else ("risk before", "risk after")
     heads = tuple(titles) or ("image", "label", "prediction", *risks)
     colours = _colours(classes, predicted or classes)
-    page = Page(width, len(rows), heads, extent[1] / extent[0], (*colours, BORDER))
+    borders = (BORDER,) if examples[0].source is None else (BORDER, FORMER)
+    page = Page(width, len(rows), heads, extent[1] / extent[0], (*colours, *borders))
     figure, panels = page.figure()
     for row, axes in zip(rows, panels, strict=True):
         by_class = [[colours[n] for n in names[1:]] for names in (classes, predicted or classes)]
@@ -95,7 +100,7 @@ def plot_examples(
         name = f"{page.fitted(row.example.case)}\nslice {row.index}"
         axes[0].set_ylabel(name, fontsize=page.size, labelpad=2, linespacing=1.1)
     page.bar(figure, maps[0].base)
-    page.legend(figure, _handles(colours))
+    page.legend(figure, [*_patches(colours), *_lines(borders)])
     return figure
 
 
@@ -135,12 +140,22 @@ class _Row:
         for ax, layer in zip(axes, layers, strict=True):
             draw(ax, layer, self.view, window)
         for ax in axes[3:]:
+            if (former := self.example.source) is not None:
+                mask = self.view.slice(former, self.index) > 0
+                draw_contour(ax, mask, self.view, linewidth=0.6, colour=SOURCE, dashed=True)
             draw_contour(ax, labels > 0, self.view, linewidth=0.6)
 
 
-def _handles(colours: dict[str, str]) -> list[Any]:
-    patches = [Patch(color=c, alpha=0.85, linewidth=0, label=n) for n, c in colours.items()]
-    return [*patches, Line2D([], [], color=CONTOUR, linewidth=1, label=BORDER)]
+def _patches(colours: dict[str, str]) -> list[Patch]:
+    return [Patch(color=c, alpha=0.85, linewidth=0, label=n) for n, c in colours.items()]
+
+
+def _lines(borders: Sequence[str]) -> list[Line2D]:
+    styles = {BORDER: (CONTOUR, "-"), FORMER: (SOURCE, (0, (2.5, 1.0)))}
+    return [
+        Line2D([], [], color=styles[b][0], linestyle=styles[b][1], linewidth=1, label=b)
+        for b in borders
+    ]
 
 
 def _colours(classes: Sequence[str], predicted: Sequence[str]) -> dict[str, str]:

@@ -92,7 +92,7 @@ class Page:
             for r in range(self.rows)
         ]
         for ax, title in zip(panels[0], self.titles, strict=True):
-            ax.set_title(title, fontsize=self.size, pad=3)
+            ax.set_title(_cut(title, wide / (0.62 * self.line)), fontsize=self.size, pad=3)
         return figure, panels
 
     def bar(self, figure: Figure, base: float) -> None:
@@ -125,9 +125,14 @@ class Page:
 
     def fitted(self, name: str) -> str:
         """A row's name, without its beginning where that is too long for the height of a panel."""
-        room = max(4, int(self.panel[1] / (0.62 * self.line)))
-        return name if len(name) <= room else f"\u2026{name[1 - room :]}"
+        return _cut(name, self.panel[1] / (0.62 * self.line))
 
     def _place(self, figure: Figure, x: float, y: float, wide: float, tall: float) -> Axes:
         w, h = self.width, self.height
         return figure.add_axes((x / w, y / h, wide / w, tall / h))
+
+
+def _cut(name: str, letters: float) -> str:
+    """A name without its beginning where it has more letters than there is room for."""
+    room = max(4, int(letters))
+    return name if len(name) <= room else f"\u2026{name[1 - room :]}"

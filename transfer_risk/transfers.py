@@ -21,7 +21,7 @@ from transfer_risk.recipes import Recipe
 from transfer_risk.sources import Source
 from transfer_risk.studies import Row
 from transfer_risk.tasks import Task
-from transfer_risk.training import begin
+from transfer_risk.training import begin, finish
 
 RECIPES: dict[str, dict[str, Any]] = {
     **{m: {"method": m} for m in ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")},
@@ -43,7 +43,7 @@ CONFIRMED = ("vanilla", "CE + Dice", RECOMMENDED)
 
 
 def transfer(job: Mapping[str, Any]) -> list[Row]:
-    """Measures of one transfer at each of its stops, of the argmax and at some of them of a tuned decision too.
+    """Measures of one transfer at each of its stops, of its recipe's decision and at some of them of a tuned one too.
 
     What was done once is read from the folder, whichever study asks.
     """
@@ -60,7 +60,7 @@ def transfer(job: Mapping[str, Any]) -> list[Row]:
     for stop in stops:
         now = replace(recipe, iterations=stop)
         fit(start.state, start.student, start.samples, now, features=features)
-        rows.append(_row(start.student, task, stop))
+        rows.append(_row(finish(start, task, now), task, stop))
         if str(stop) in job["tuned"].split():
             decision = tune_decision(start.student, task, cases=start.training)
             rows.append(_row(replace(start.student, decision=decision), task, stop))

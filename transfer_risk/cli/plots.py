@@ -17,7 +17,7 @@ ENDINGS = (".png", ".pdf", ".svg")
 @click.command("plot")
 @click.argument(
     "inputs",
-    metavar="RUN | TASK SOURCE [SOURCE] | RANKING",
+    metavar="RUN [RUN] | TASK SOURCE [SOURCE] | RANKING",
     nargs=-1,
     required=True,
     type=click.Path(exists=True),
@@ -47,7 +47,10 @@ def plot_command(
     width: float | None,
     reading: Reading,
 ) -> None:
-    """Draw risk maps before and after (RUN, or one or two SOURCEs on TASK), training curves, or a RANKING."""
+    """Draw risk maps before and after (RUN, or one or two SOURCEs on TASK), training curves, or a RANKING.
+
+    A second RUN of the same task, such as a vanilla one, stands beside the first after training.
+    """
     if Path(out).suffix.lower() not in ENDINGS:
         raise click.BadParameter(
             f"must end in {', '.join(ENDINGS)}; got {out!r}", param_hint="--out"
@@ -59,6 +62,8 @@ def plot_command(
             f"a {kind} can be drawn as {' or '.join(POSSIBLE[kind])}; got {what!r}",
             param_hint="--what",
         )
+    if what == "curves" and len(inputs) > 1:
+        raise click.UsageError("the curves of a RUN are drawn alone; got 2 arguments")
     if what != "maps" and (ids or index is not None or channel):
         raise click.UsageError(f"--case, --slice and --channel are for maps; got them for {what}")
     if what != "ranking" and by:
@@ -87,9 +92,15 @@ def _kind(inputs: Sequence[str]) -> str:
                 f"a TASK is drawn with one SOURCE, or two; got {len(inputs) - 1}"
             )
         return "task"
-    if len(inputs) > 1:
-        raise click.UsageError(f"a RUN or RANKING is drawn alone; got {len(inputs)} arguments")
-    return "ranking" if first.is_file() or (first / "ranking.json").is_file() else "run"
+    kind = "ranking" if first.is_file() or (first / "ranking.json").is_file() else "run"
+    if len(inputs) > (2 if kind == "run" else 1):
+        alone = (
+            "a RUN is drawn alone or beside one other"
+            if kind == "run"
+            else "a RANKING is drawn alone"
+        )
+        raise click.UsageError(f"{alone}; got {len(inputs)} arguments")
+    return kind
 
 
 def _maps(
@@ -107,9 +118,9 @@ def _maps(
     if kind == "run":
         from transfer_risk.runs import load_run
 
-        run = load_run(inputs[0])
+        run, *beside = (load_run(path) for path in inputs)
         cases, number = _cases(run.task, run.cases, ids), _channel(run.task, channel)
-        return plot_change(run, cases=cases, index=index, channel=number, width=width)
+        return plot_change(run, *beside, cases=cases, index=index, channel=number, width=width)
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
 
