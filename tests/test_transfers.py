@@ -186,13 +186,12 @@ def test_the_options_of_a_study(monkeypatch, tmp_path):
     assert (paper.width, paper.stops, paper.lr) == (32, (5_000,), 1e-4)
 
 
-def test_jobs_of_some_seeds_are_those_of_all_with_these_seeds(tmp_path):
+def test_there_is_a_job_for_each_pair_seed_and_recipe(tmp_path):
     size = replace(tr.SIZES["smoke"], seeds=3)
     study = tr.TransferStudy(tmp_path, "tissue", size, first_seed=10)
     recipes = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
-    every = study.jobs(study.pairs, recipes)
-    first = study.jobs(study.pairs, recipes, seeds=study.seeds[:1])
-    assert {job["seed"] for job in every} == {10, 11, 12}
-    assert first == [job for job in every if job["seed"] == 10]
-    assert len(first) == 2 * len(study.pairs)
-    assert study.jobs(study.pairs, recipes, seeds=[]) == []
+    jobs = study.jobs(study.pairs, recipes)
+    told = [(j["source"], j["target"], j["seed"], j["recipe"]) for j in jobs]
+    assert len(set(told)) == len(told) == 3 * 2 * len(study.pairs)
+    assert {job["seed"] for job in jobs} == {10, 11, 12}
+    assert study.jobs(study.pairs, recipes, stops=[]) == []

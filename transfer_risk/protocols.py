@@ -112,7 +112,6 @@ class TransferStudy:
         stops: Sequence[int] | None = None,
         labels: Mapping[str, Any] | None = None,
         tuned: bool = True,
-        seeds: Sequence[int] | None = None,
     ) -> list[dict[str, Any]]:
         """One job for each pair (source, target), seed and recipe, for `run`.
 
@@ -122,14 +121,13 @@ class TransferStudy:
             stops: Instead of the size's; an empty one makes no job.
             labels: Columns that the rows start with.
             tuned: Whether the decision is tuned after the last stop, and the model of that moment kept.
-            seeds: Some of the study's instead of all; an empty one makes no job.
         """
         steps = self.size.stops if stops is None else tuple(stops)
         made: list[dict[str, Any]] = []
         if not steps:
             return made
         for source, target in pairs:
-            for seed in self.seeds if seeds is None else seeds:
+            for seed in self.seeds:
                 for name, options in recipes.items():
                     own = {"lr": self.size.lr, "seed": seed} | dict(options)
                     later = [s + PROBE_STEPS for s in steps] if name == "vanilla" else []
