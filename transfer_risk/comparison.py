@@ -16,6 +16,7 @@ from transfer_risk.riskmap import Span
 from transfer_risk.runs import Run
 from transfer_risk.runstats import Cell, case_values, common_span
 from transfer_risk.significance import holm, signed_rank_p
+from transfer_risk.tables import mean_known
 from transfer_risk.verdicts import (
     change_sentence,
     empty_sentences,
@@ -38,14 +39,18 @@ class Change:
     difference: Estimate
 
     @classmethod
-    def of(cls, run: str, quantity: str, before: Values, after: Values) -> Change:
+    def of(
+        cls, run: str, quantity: str, before: Values, after: Values, groups: Sequence[str] = ()
+    ) -> Change:
         """Means over the cases that have the quantity before and after; after alone if none has. NaN where unknown."""
         both = ~np.isnan(before) & ~np.isnan(after)
         before = np.where(both, before, math.nan)
         if both.any():
             after = np.where(both, after, math.nan)
         bounds = bounds_of(quantity)
-        first, last = (Estimate.mean(values, bounds=bounds) for values in (before, after))
+        first, last = (
+            Estimate.mean(values, bounds=bounds, groups=groups) for values in (before, after)
+        )
         return cls(run, quantity, first, last, last - first)
 
 
@@ -101,6 +106,11 @@ class Comparison:
         """Ids of the test cases."""
         return tuple(c.id for c in self.runs[0].cases)
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What each case belongs to, such as its patient: intervals and tests are over groups."""
+        return tuple(c.unit for c in self.runs[0].cases)
+
     def rows(self) -> list[dict[str, str | float]]:
         """One row per run, stage, case and quantity."""
         method = {r.name: r.method for r in self.runs}
@@ -119,7 +129,7 @@ class Comparison:
             if stage == "after":
                 after = self.values[run, stage, quantity]
                 before = self.values.get((run, "before", quantity), np.full_like(after, math.nan))
-                found.append(Change.of(run, quantity, before, after))
+                found.append(Change.of(run, quantity, before, after, self.groups))
         return tuple(found)
 
     @cached_property
@@ -127,10 +137,12 @@ class Comparison:
         """Every pair of runs, in order."""
         pairs = list(combinations([r.name for r in self.runs], 2))
         dice = {r.name: self.values[r.name, "after", "dice"] for r in self.runs}
-        p_values = [signed_rank_p(dice[b] - dice[a]) for a, b in pairs]
+        gains = [dice[b] - dice[a] for a, b in pairs]
+        means = [Estimate.mean(g, bounds=DIFFERENCE, groups=self.groups) for g in gains]
+        p_values = [signed_rank_p(_group_means(g, self.groups)) for g in gains]
         return tuple(
-            Contrast(a, b, Estimate.mean(dice[b] - dice[a], bounds=DIFFERENCE), p, q)
-            for (a, b), p, q in zip(pairs, p_values, holm(p_values), strict=True)
+            Contrast(a, b, mean, p, q)
+            for (a, b), mean, p, q in zip(pairs, means, p_values, holm(p_values), strict=True)
         )
 
     @property
@@ -141,16 +153,18 @@ class Comparison:
         for run in (r for r in self.runs if not r.from_scratch):
             after = self.values[run.name, "after", "dice"]
             before = self.values[run.name, "before", "dice"]
-            sentences.append(change_sentence(run.name, after - before))
+            sentences.append(change_sentence(run.name, after - before, self.groups))
             sentences += empty_sentences(run.name, after, "the source", before, self.cases)
             sentences += seen_sentence(run.name, run.seen, self.cases)
             for other in scratch:
                 difference = after - self.values[other.name, "after", "dice"]
                 budgets = [r.config.get("iterations") for r in (run, other)]
-                sentences.append(transfer_sentence(run.name, difference, other.name, budgets))
+                sentences.append(
+                    transfer_sentence(run.name, difference, other.name, budgets, self.groups)
+                )
                 there = self.values[other.name, "after", "dice"]
                 sentences += empty_sentences(run.name, after, other.name, there, self.cases)
-        known = min((c.difference.cases for c in self.contrasts), default=0)
+        known = min((c.difference.units for c in self.contrasts), default=0)
         return (*sentences, *power_sentence(known, len(self.contrasts)))
 
 
@@ -176,6 +190,14 @@ def compare(
             found.setdefault(cell, []).append(value)
     values = {cell: np.asarray(numbers) for cell, numbers in found.items()}
     return Comparison(tuple(runs), span, base, values)
+
+
+def _group_means(values: Values, groups: Sequence[str]) -> Values:
+    """Mean of the known values of each group; NaN where none is known."""
+    own = np.asarray(groups)
+    return mean_known(
+        np.stack([np.where(own == g, values, math.nan) for g in dict.fromkeys(groups)], axis=1)
+    )
 
 
 def check_alike(runs: Sequence[Run]) -> None:

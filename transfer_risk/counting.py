@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +64,7 @@ class SecondPass:
 
     Args:
         sums: Of T by class (n, Y), see `Tables`.
-        held_out: The same on the joint of the other cases (n, Y).
+        held_out: The same on the joint of the other groups' cases (n, Y).
         gradient: Likelihood table of all cases (Y, Z).
         histograms: Of EEP by class, whether labelled as it, and bin (n, Y, 2, BINS).
         argmax: Overlaps of the largest EEP (n, Y, 3).
@@ -81,23 +81,22 @@ class SecondPass:
     high: Tensor
 
 
-def second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) -> SecondPass:
-    """What the joint of all cases (and of all others) says of each case."""
+def second_pass(predictions: Predictions, total: Joint, others: Sequence[Joint]) -> SecondPass:
+    """What the joint of all cases, and that of the others of each (see `others_of`), says of it."""
     num_classes = len(total.counts)
     low, high = total.smoothed.min(1).values, total.smoothed.max(1).values
     gradient = torch.zeros_like(total.counts)
     sums: list[Floats] = []
     held_out, histograms, argmax = [], [], []
     for _, theta, labels in predictions:
-        own = joints[len(sums)]
+        rest = others[len(sums)]
         sums.append(_class_sums(log_expected_prediction(theta, labels, total), labels, num_classes))
         gradient += likelihood_table(theta, labels, total)
-        others = total - own if len(joints) > 1 else total
-        values = log_expected_prediction(theta, labels, others, smoothed=True)
+        values = log_expected_prediction(theta, labels, rest, smoothed=True)
         held_out.append(_class_sums(values, labels, num_classes))
         histogram, counts = np.zeros((num_classes, 2, BINS)), np.zeros((num_classes, 3))
         for run, own_labels in _runs(theta, labels):
-            eep = expected_prediction(run, others.smoothed)[0]
+            eep = expected_prediction(run, rest.smoothed)[0]
             histogram += eep_histogram(eep_bins(eep, low, high), own_labels)
             counts += overlaps(eep.argmax(0), own_labels, num_classes)
         histograms.append(histogram)
@@ -108,22 +107,25 @@ def second_pass(predictions: Predictions, total: Joint, joints: list[Joint]) -> 
 
 
 def third_pass(
-    predictions: Predictions, total: Joint, joints: list[Joint], second: SecondPass
+    predictions: Predictions,
+    others: Sequence[Joint],
+    groups: Sequence[str],
+    second: SecondPass,
 ) -> Floats:
-    """Overlaps (n, Y, 3) of EEP against thresholds of the other cases; two classes need no pixel again."""
-    num_classes, low, high = len(total.counts), second.low, second.high
-    bins = best_threshold_bins(second.histograms)
+    """Overlaps (n, Y, 3) of EEP against thresholds of the other groups' cases; two classes need no pixel again."""
+    num_classes, low, high = len(second.low), second.low, second.high
+    bins = best_threshold_bins(second.histograms, groups)
     if num_classes == 2:
         return binary_overlaps(second.histograms, bins)
     result: list[Floats] = []
     for _, theta, labels in predictions:
         k = len(result)
-        others = (total - joints[k]).smoothed
+        rest = others[k].smoothed
         first = torch.from_numpy(bins[k])
         edge = low + (high - low) * first.clamp(max=BINS - 1) / BINS
         counts = np.zeros((num_classes, 3))
         for run, own_labels in _runs(theta, labels):
-            eep = expected_prediction(run, others)[0]
+            eep = expected_prediction(run, rest)[0]
             winner = thresholded(eep, eep_bins(eep, low, high), first, edge.clamp(min=1e-12))
             counts += overlaps(winner, own_labels, num_classes)
         result.append(counts)

@@ -1,8 +1,8 @@
 """Estimates over cases: a value with each case's influence on it, from which intervals and paired differences follow.
 
-Pixels of one case are not independent; cases are. A t interval on case-wise influence values covers better than the
-percentile bootstrap at 5 to 20 cases, and Hall's correction for skewness better still where a few large lesions dominate a
-score (`analysis/interval_coverage.py`).
+Pixels of one case are not independent; cases are, unless they are of one patient, whose influences are added up. A t
+interval on case-wise influence values covers better than the percentile bootstrap at 5 to 20 cases, and Hall's correction
+for skewness better still where a few large lesions dominate a score (`analysis/interval_coverage.py`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Estimate:
         skewed: Correct interval and p value for the skewness of the influence values by Hall's monotone cubic
             (J. R. Stat. Soc. B 54, 1992); scores over pixels want it, means over cases keep the ordinary t.
         bounds: Least and largest value that the score can have; an interval ends there.
+        groups: What each case belongs to (n,), such as its patient; each case is a group of its own where it is empty.
     """
 
     value: float
     influence: NDArray[np.float64]
     skewed: bool = False
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def mean(
@@ -46,12 +48,14 @@ class Estimate:
         values: Sequence[float] | NDArray[np.float64],
         *,
         bounds: tuple[float, float] = (-math.inf, math.inf),
+        groups: Sequence[str] = (),
     ) -> Estimate:
         """Mean over cases; a case without the quantity (NaN) does not count."""
         numbers = np.asarray(values, dtype=np.float64)
         known = int((~np.isnan(numbers)).sum())
         mean = float(numbers[~np.isnan(numbers)].mean()) if known else math.nan
-        return cls(mean, (numbers - mean) / max(known, 1), bounds=bounds)
+        influence = (numbers - mean) / max(known, 1)
+        return cls(mean, influence, bounds=bounds, groups=tuple(groups))
 
     @property
     def cases(self) -> int:
@@ -60,16 +64,31 @@ class Estimate:
 
     @property
     def standard_error(self) -> float:
-        """sqrt(n / (n - 1) sum I_c^2) over the n cases that have an influence; NaN for one case."""
-        if self.cases < 2 or math.isnan(self.value):
+        """sqrt(n / (n - 1) sum I_g^2) over the n groups that have an influence; NaN for one."""
+        own = self._by_group
+        if len(own) < 2 or math.isnan(self.value):
             return math.nan
-        return math.sqrt(self.cases / (self.cases - 1) * float(np.nansum(self.influence**2)))
+        return math.sqrt(len(own) / (len(own) - 1) * float((own**2).sum()))
+
+    @property
+    def units(self) -> int:
+        """Number of groups (patients) that have the quantity."""
+        return len(self._by_group)
+
+    @property
+    def _by_group(self) -> NDArray[np.float64]:
+        """Sum of the known influences of each group that has one."""
+        known = ~np.isnan(self.influence)
+        if not self.groups:
+            return self.influence[known]
+        _, place = np.unique(np.asarray(self.groups)[known], return_inverse=True)
+        return np.bincount(place, self.influence[known]).astype(np.float64)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Two-sided t interval, within `bounds`; (NaN, NaN) for one case."""
+        """Two-sided t interval, within `bounds`; (NaN, NaN) for one group."""
         from scipy.stats import t
 
-        quantile = float(t.ppf((1 + level) / 2, max(self.cases - 1, 1)))
+        quantile = float(t.ppf((1 + level) / 2, max(self.units - 1, 1)))
         error = self.standard_error
         ends = (self.value - error * self._skew(q) for q in (quantile, -quantile))
         low, high = (float(np.clip(end, *self.bounds)) for end in ends)
@@ -82,7 +101,7 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided p of the t test that the value is 0; meant for differences. NaN for one case."""
+        """Two-sided p of the t test that the value is 0; meant for differences. NaN for one group."""
         from scipy.stats import t
 
         error = self.standard_error
@@ -90,11 +109,11 @@ class Estimate:
             return math.nan
         if error == 0:
             return 1.0 if self.value == 0 else 0.0
-        return float(2 * t.sf(abs(self._unskew(self.value / error)), self.cases - 1))
+        return float(2 * t.sf(abs(self._unskew(self.value / error)), self.units - 1))
 
     def _slope(self) -> float:
         """Skewness of the influence values / (3 sqrt(n)), the one number of Hall's transformation; 0 without it."""
-        known = self.influence[~np.isnan(self.influence)]
+        known = self._by_group
         spread = math.sqrt(float((known**2).mean())) if len(known) else 0.0
         if not self.skewed or spread == 0:
             return 0.0
@@ -124,8 +143,9 @@ class Estimate:
         bounds = (self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0])
         if (np.isnan(self.influence) == np.isnan(other.influence)).all():
             value, influence = self.value - other.value, self.influence - other.influence
-            return Estimate(value, influence, self.skewed and other.skewed, bounds)
-        return Estimate.mean(self._values() - other._values(), bounds=bounds)
+            return Estimate(value, influence, self.skewed and other.skewed, bounds, self.groups)
+        values = self._values() - other._values()
+        return Estimate.mean(values, bounds=bounds, groups=self.groups)
 
     def _values(self) -> NDArray[np.float64]:
         """The values that a mean was taken of, NaN where unknown: only means have unknown cases."""

@@ -21,7 +21,7 @@ from transfer_risk.riskmap import RiskMap, Span
 from transfer_risk.scales import common_span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
-from transfer_risk.transferability import Joint, log_expected_prediction
+from transfer_risk.transferability import Joint, log_expected_prediction, others_of
 from transfer_risk.volumes import read, read_images
 
 
@@ -183,19 +183,21 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
 def transferability_maps(
     predictions: Predictions, in_sample: bool = False
 ) -> Iterator[tuple[Case, Tensor]]:
-    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, with the joint of the other cases or of all."""
+    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, on the joint of the other groups or of all."""
     task = predictions.task
     channel_order(predictions.source, task.channels)
-    joints = {}
+    joints, groups = {}, []
     for case, theta, labels in predictions:
         joints[case.id] = Joint.of(theta, labels, len(task.classes))
+        groups.append(case.unit)
         del theta, labels
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
     total = reduce(add, joints.values())
-    own = in_sample or len(joints) == 1
+    others = dict(zip(joints, others_of(list(joints.values()), groups), strict=True))
+    own = in_sample or len(set(groups)) == 1
     for case, theta, labels in predictions:
-        joint = total if own else total - joints[case.id]
+        joint = total if own else others[case.id]
         values = log_expected_prediction(theta, labels, joint, smoothed=not own)[0]
         del theta, labels
         target = read(case, task).labels

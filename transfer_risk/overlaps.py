@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer_risk.tables import dice
+from transfer_risk.tables import dice, group_sums
 
 BINS = 256
 Floats = NDArray[np.float64]
@@ -44,24 +45,31 @@ def eep_histogram(bins: Tensor, labels: Tensor) -> Floats:
     return np.asarray(torch.stack(rows).numpy(), dtype=np.float64)
 
 
-def best_threshold_bins(histograms: Floats) -> NDArray[np.int64]:
-    """First bin that counts as foreground, fitted for each case and class on the *other* cases' pooled Dice.
+def best_threshold_bins(histograms: Floats, groups: Sequence[str] = ()) -> NDArray[np.int64]:
+    """First bin that counts as foreground, fitted for each case and class on the pooled Dice of the *other* groups' cases.
 
-    A class that fewer than two cases have has no threshold: the one case that has it is predicted without it, so that its
-    own histogram says nothing.
+    A class that fewer than two groups have has no threshold: the one that has it is predicted without it, so that its own
+    histogram says nothing.
 
     Args:
         histograms: Pixels by case, class, whether labelled as that class, and bin of EEP: (n, Y, 2, bins).
+        groups: Of the cases, such as their patients; each case is one of its own where it is empty.
 
     Returns:
         (n, Y) bins; one past the last where there is no threshold.
     """
-    others = histograms.sum(0) - histograms
+    others = histograms.sum(0) - group_sums(histograms, groups)
     above = others[..., ::-1].cumsum(-1)[..., ::-1]
     scores = dice(above[:, :, 1], above.sum(2), others[:, :, 1].sum(-1)[..., None])
-    shared = (histograms[:, :, 1].sum(-1) > 0).sum(0) > 1
+    shared = shared_by_groups(histograms[:, :, 1].sum(-1), groups)
     best = np.nan_to_num(scores, nan=-1.0).argmax(-1)
     return np.asarray(np.where(shared, best, histograms.shape[-1]))
+
+
+def shared_by_groups(labelled: Floats, groups: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether the cases of more than one group have each class (Y,), from pixels by case and class (n, Y)."""
+    own = group_sums(labelled, groups)
+    return np.asarray(((own > 0) & (own < labelled.sum(0))).any(0))
 
 
 def binary_overlaps(histograms: Floats, first: NDArray[np.int64]) -> Floats:

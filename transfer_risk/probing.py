@@ -56,7 +56,11 @@ def probed(score: Score, source: Source, task: Task) -> Score:
         score,
         estimates=score.estimates
         | {
-            name: Estimate.mean(v, bounds=SHARE if name == "probe_dice" else LOGARITHM)
+            name: Estimate.mean(
+                v,
+                bounds=SHARE if name == "probe_dice" else LOGARITHM,
+                groups=[c.unit for c in cases],
+            )
             for name, v in values.items()
         },
         per_case=score.per_case + rows,
@@ -70,22 +74,25 @@ def probe_scores(
 ) -> ProbeScores:
     """The probe of `--head probe`, without recalibration, fitted on half of the cases and measured on the other, both ways.
 
+    No group of cases (patient) is divided between the halves.
+
     Measured on the grid that the network sees, over the slices that count; a source that sees a part of an image at once
     is measured on all its parts, side by side.
 
     Raises:
-        ValueError: if there are fewer than two cases, or the source has no network or no 1x1 convolution as last layer.
+        ValueError: if there are fewer than two groups, or the source has no network or no 1x1 convolution as last layer.
     """
     if source.stored is not None:
         raise ValueError(f"source {source.name} has no network to probe")
-    if len(cases) < 2:
-        raise ValueError(f"probe_dice needs at least 2 cases; got {len(cases)}")
+    by_id = sorted(range(len(cases)), key=lambda k: cases[k].id)
+    groups = list(dict.fromkeys(cases[k].unit for k in by_id))
+    if len(groups) < 2:
+        what = "cases" if len(cases) < 2 else "groups of cases"
+        raise ValueError(f"probe_dice needs at least 2 {what}; got {len(groups)}")
     layer = probed_layer(source)
     rng = np.random.default_rng([seed, 4])
-    by_id = sorted(range(len(cases)), key=lambda k: cases[k].id)
-    order = np.array(by_id)[rng.permutation(len(cases))]
-    first = set(order[::2].tolist())
-    halves = [[k for k in by_id if (k in first) == wanted] for wanted in (True, False)]
+    first = {groups[k] for k in rng.permutation(len(groups))[::2]}
+    halves = [[k for k in by_id if (cases[k].unit in first) == w] for w in (True, False)]
     samples = [collect(source, [cases[k] for k in half], task, mapped=False) for half in halves]
     values = np.full((2, len(cases)), np.nan)
     classes = len(task.classes)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
-from transfer_risk.overlaps import overlap_dice
+from transfer_risk.overlaps import overlap_dice, shared_by_groups
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
 from transfer_risk.textrows import listed
+from transfer_risk.transferability import others_of
 
 Floats = NDArray[np.float64]
 
@@ -79,22 +80,24 @@ def score(
             f"task {task.name}: no foreground in {len(joints)} of {len(used)} cases that source {source.name} can predict; "
             f"look at [labels], region and [slices]{lost}"
         )
-    total = reduce(add, joints)
-    second = second_pass(predictions, total, joints)
+    scored = [c for c in used if c.id not in predictions.failed]
+    good, groups = tuple(c.id for c in scored), tuple(c.unit for c in scored)
+    others = others_of(joints, groups)
+    second = second_pass(predictions, reduce(add, joints), others)
     tables = Tables(
         np.stack([j.counts.numpy() for j in joints]),
         np.stack(hard),
         second.sums,
         second.held_out,
         second.gradient,
+        groups,
     )
-    chosen = third_pass(predictions, total, joints, second) if len(joints) > 1 else None
-    values = _dice_values(classes, shared, plain, second.argmax, chosen)
-    good = tuple(c.id for c in used if c.id not in predictions.failed)
+    chosen = third_pass(predictions, others, groups, second) if tables.units > 1 else None
+    values = _dice_values(classes, shared, plain, second.argmax, chosen, groups)
     counts = tables.pixels.sum(0)
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     estimates = leep_estimates(tables, classes) | {
-        name: Estimate.mean(v, bounds=SHARE) for name, v in values.items()
+        name: Estimate.mean(v, bounds=SHARE, groups=groups) for name, v in values.items()
     }
     return Score(
         source.name,
@@ -105,7 +108,7 @@ def score(
         time.perf_counter() - start,
         source.licence,
         dict(predictions.failed),
-        tuple(_warnings(source, task, good, absent)),
+        tuple(_warnings(source, task, good, groups, absent)),
     )
 
 
@@ -124,15 +127,16 @@ def _dice_values(
     plain: list[Floats],
     argmax: Floats,
     chosen: Floats | None,
+    groups: Sequence[str],
 ) -> dict[str, Floats]:
     """Dice by score name, (n,) each: mean over the classes that the case or its prediction has.
 
-    EEP-Dice of a class that fewer than two cases have is unknown, as its threshold is; of a single case all of EEP is.
+    EEP-Dice of a class that fewer than two groups have is unknown, as its threshold is; of a single group all of EEP is.
     """
     unknown = np.full(argmax.shape[:2], math.nan)
     eep, largest, own = unknown, unknown, unknown
     if chosen is not None:
-        several = (chosen[..., 2] > 0).sum(0) > 1
+        several = shared_by_groups(chosen[..., 2], groups)
         eep = np.where(several, overlap_dice(chosen), math.nan)
         largest = overlap_dice(argmax)
     if shared:
@@ -154,7 +158,7 @@ def _per_case(
     pixels = tables.pixels
     for c, case in enumerate(cases):
         yield case, "leep", "", float(tables.transferability[c].sum() / pixels[c].sum())
-        if len(cases) > 1:
+        if tables.units > 1:
             yield case, "leep_loo", "", float(tables.held_out[c].sum() / pixels[c].sum())
         for k, name in enumerate(classes):
             if pixels[c, k]:
@@ -165,7 +169,11 @@ def _per_case(
 
 
 def _warnings(
-    source: Source, task: Task, cases: tuple[str, ...], absent: Sequence[str]
+    source: Source,
+    task: Task,
+    cases: tuple[str, ...],
+    groups: tuple[str, ...],
+    absent: Sequence[str],
 ) -> Iterator[str]:
     """What a reader of the scores should know."""
     for note in (source.seen_note(task, cases, "scored"), channel_note(source, task.channels)):
@@ -173,5 +181,9 @@ def _warnings(
             yield note
     for name in absent:
         yield f"class {name} has no voxel that counts in the scored cases: nothing is said of it"
-    if len(cases) == 1:
-        yield f"source {source.name}: one case; no interval, nothing left out"
+    several = len(set(groups))
+    if several == 1:
+        one = "one case" if len(cases) == 1 else f"{len(cases)} cases of one group"
+        yield f"source {source.name}: {one}; no interval, nothing left out"
+    elif several < len(cases):
+        yield f"{len(cases)} cases of {several} groups: intervals are over groups, and whole groups are left out"

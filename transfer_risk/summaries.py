@@ -57,7 +57,7 @@ def run_text(path: str | Path) -> str:
 def with_interval(estimate: Estimate) -> str:
     """A mean over cases with its 95 % interval, where there is one."""
     low, high = estimate.interval()
-    over = f"[{low:.3f}, {high:.3f}]" if estimate.cases > 1 else "(one case: no interval)"
+    over = f"[{low:.3f}, {high:.3f}]" if estimate.units > 1 else "(one case: no interval)"
     return f"{estimate.value:.3f} {over}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +22,9 @@ class Tables:
         joint: Soft counts (n, Y, Z).
         hard: Counts by most probable source class (n, Y, Z).
         transferability: Sum of T by class (n, Y), on the joint of all cases.
-        held_out: Sum of T by class (n, Y), on the smoothed joint of the other cases.
+        held_out: Sum of T by class (n, Y), on the smoothed joint of the other groups' cases.
         likelihood: G_yz over all cases (Y, Z), see `likelihood_table`.
+        groups: Of the cases, such as their patients; each case is one of its own where it is empty.
     """
 
     joint: Floats
@@ -30,6 +32,12 @@ class Tables:
     transferability: Floats
     held_out: Floats
     likelihood: Floats
+    groups: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> int:
+        """Number of groups; of cases where none are named."""
+        return len(set(self.groups)) if self.groups else len(self.hard)
 
     @property
     def pixels(self) -> Floats:
@@ -38,7 +46,7 @@ class Tables:
 
 
 def leep_estimates(tables: Tables, classes: tuple[str, ...]) -> dict[str, Estimate]:
-    """LEEP, its floor and its readings: class-wise, balanced, normalised, leave-one-case-out with floor, NCE."""
+    """LEEP, its floor and its readings: class-wise, balanced, normalised, leave-one-group-out with floor, NCE."""
     pixels = tables.pixels
     counts, total = pixels.sum(0), pixels.sum()
     by_class, influence = _class_scores(tables)
@@ -56,17 +64,20 @@ def leep_estimates(tables: Tables, classes: tuple[str, ...]) -> dict[str, Estima
         "leep_normalised": _ratio_to_floor(leep, floor),
         "leep_balanced": Estimate(float(by_class[present].mean()), influence[:, present].mean(1)),
         "leep_loo": _per_pixel(tables.held_out.sum(1), pixels),
-        "leep_loo_floor": _per_pixel(_held_out_floor(pixels), pixels),
+        "leep_loo_floor": _per_pixel(_held_out_floor(pixels, tables.groups), pixels),
         "nce": _nce(tables.hard),
     }
-    if len(pixels) < 2:
+    if tables.units < 2:
         unknown = Estimate(math.nan, np.full(len(pixels), math.nan))
         result |= {"leep_loo": unknown, "leep_loo_floor": unknown}
     for k, name in enumerate(classes):
         known = float(by_class[k]) if present[k] else math.nan
         result[f"leep[{name}]"] = Estimate(known, influence[:, k])
     within = {name: LOGARITHM for name in result} | {"leep_normalised": (-math.inf, 1.0)}
-    return {n: replace(e, skewed=True, bounds=within[n]) for n, e in result.items()}
+    return {
+        n: replace(e, skewed=True, bounds=within[n], groups=tables.groups)
+        for n, e in result.items()
+    }
 
 
 def _class_scores(tables: Tables) -> tuple[Floats, Floats]:
@@ -100,9 +111,9 @@ def _ratio_to_floor(leep: Estimate, floor: Estimate) -> Estimate:
     return Estimate(1 - leep.value / floor.value, influence)
 
 
-def _held_out_floor(pixels: Floats) -> Floats:
-    """Held-out score of the smoothed class frequencies of the other cases, summed over each case (n,)."""
-    others = pixels.sum(0) - pixels
+def _held_out_floor(pixels: Floats, groups: Sequence[str]) -> Floats:
+    """Held-out score of the smoothed class frequencies of the other groups, summed over each case (n,)."""
+    others = pixels.sum(0) - group_sums(pixels, groups)
     frequencies = (others + 1 / pixels.shape[1]) / (others.sum(1, keepdims=True) + 1)
     return np.asarray((pixels * np.log(frequencies)).sum(1))
 
@@ -128,6 +139,14 @@ def dice(overlap: Floats, predicted: Floats, labelled: Floats) -> Floats:
     size = predicted + labelled
     empty = np.full(np.shape(size), np.nan)
     return np.asarray(np.divide(2 * overlap, size, out=empty, where=size > 0))
+
+
+def group_sums(values: Floats, groups: Sequence[str]) -> Floats:
+    """For each case the sum over the cases of its group (n, ...), from values (n, ...); without groups these values."""
+    if not groups:
+        return values
+    own = np.asarray(groups)
+    return np.asarray(np.tensordot((own[:, None] == own).astype(np.float64), values, 1))
 
 
 def mean_known(values: Floats) -> Floats:

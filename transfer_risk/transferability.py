@@ -7,8 +7,10 @@ arXiv 2002.12462). Products are formed in the dtype of the probabilities over sh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -91,6 +93,18 @@ class Joint:
                 "joints must be of the same classes; "
                 f"got {tuple(self.counts.shape)} and {tuple(other.counts.shape)}"
             )
+
+
+def others_of(joints: Sequence[Joint], groups: Sequence[str]) -> list[Joint]:
+    """For each case the joint of the cases of all other groups (patients); of one group alone that of all."""
+    total = reduce(add, joints)
+    own: dict[str, Joint] = {}
+    for joint, group in zip(joints, groups, strict=True):
+        own[group] = own[group] + joint if group in own else joint
+    if len(own) < 2:
+        return [total] * len(joints)
+    rest = {group: total - joint for group, joint in own.items()}
+    return [rest[group] for group in groups]
 
 
 def expected_prediction(probabilities: Tensor, conditional: Tensor) -> Tensor:

@@ -14,18 +14,28 @@ from transfer_risk.textrows import listed
 Differences = NDArray[np.float64]
 
 
-def change_sentence(run: str, difference: Differences) -> str:
-    """How many cases got worse than before; `difference` is Dice after - before by case (n,), NaN where unknown."""
+def change_sentence(run: str, difference: Differences, groups: Sequence[str] = ()) -> str:
+    """How many cases got worse than before, and the mean with an interval over groups (cases, where none are named).
+
+    Args:
+        run: Its name.
+        difference: Dice after - before by case (n,), NaN where unknown.
+        groups: Of the cases, such as their patients.
+    """
     worse, known = int((difference < 0).sum()), int((~np.isnan(difference)).sum())
     if not known:
         return (
             f"{run}: no case has a Dice before and after, so better or worse than before is unknown"
         )
-    return f"{run}: {worse} of {_cases(known)} got worse than before ({_mean(difference)})"
+    return f"{run}: {worse} of {_cases(known)} got worse than before ({_mean(difference, groups)})"
 
 
 def transfer_sentence(
-    run: str, difference: Differences, scratch: str, iterations: Sequence[object] = ()
+    run: str,
+    difference: Differences,
+    scratch: str,
+    iterations: Sequence[object] = (),
+    groups: Sequence[str] = (),
 ) -> str:
     """In how many cases transfer was negative, that is worse than training from scratch.
 
@@ -34,6 +44,7 @@ def transfer_sentence(
         difference: Dice of the run - that from scratch, by case (n,), NaN where unknown.
         scratch: The run from scratch.
         iterations: Of the run and of that from scratch; named where they differ.
+        groups: Of the cases, such as their patients: what the interval is over.
     """
     worse, known = int((difference < 0).sum()), int((~np.isnan(difference)).sum())
     if not known:
@@ -42,7 +53,9 @@ def transfer_sentence(
     means = "worse than training from scratch" if worse else "none is worse than from scratch"
     unequal = len(set(iterations)) > 1
     note = "; iterations differ: {} and {}".format(*iterations) if unequal else ""
-    return f"{run}: {start} of {_cases(known)}: {means} ({scratch}; {_mean(difference)}{note})"
+    return (
+        f"{run}: {start} of {_cases(known)}: {means} ({scratch}; {_mean(difference, groups)}{note})"
+    )
 
 
 def empty_sentences(
@@ -92,11 +105,11 @@ def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
     )
 
 
-def _mean(difference: Differences) -> str:
+def _mean(difference: Differences, groups: Sequence[str]) -> str:
     """Mean of Dice differences in points, with its interval where there is one."""
-    estimate = Estimate.mean(difference, bounds=DIFFERENCE)
+    estimate = Estimate.mean(difference, bounds=DIFFERENCE, groups=groups)
     text = f"Dice {100 * estimate.value:+.1f} points"
-    if estimate.cases < 2:
+    if estimate.units < 2:
         return text
     low, high = estimate.interval()
     return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
