@@ -77,7 +77,7 @@ def segmented(
 ) -> Iterator[tuple[Case, Volume, NDArray[Any]]]:
     """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision.
 
-    The classes are numbered as the task's where both have the same ones, else as the source's.
+    The classes are numbered as `predicted_names` says.
     """
     channel_order(source, task.channels)
     for case in cases:
@@ -90,6 +90,8 @@ def segmented(
 def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) -> NDArray[Any]:
     """The source's classes (X, Y, Z) by its stored decision, numbered as the task's where both have the same ones.
 
+    `predicted_names` has the name of each number.
+
     Args:
         source: The model.
         task: Of the case.
@@ -99,6 +101,11 @@ def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) ->
     predicted = decide(source, predict_case(source, case, volume))
     order = class_order(source.classes, task.classes)
     return predicted if order is None else np.argsort(order)[predicted]
+
+
+def predicted_names(source: Source, task: Task) -> tuple[str, ...]:
+    """Class name of each number in `predicted_classes`, background first."""
+    return source.classes if class_order(source.classes, task.classes) is None else task.classes
 
 
 def mean_dice(rows: Sequence[Measure]) -> Estimate:
