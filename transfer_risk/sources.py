@@ -11,7 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer_risk.tasks import Decision, Preprocessing, Task, one_of
+from transfer_risk.tasks import Decision, Preprocessing, Task, one_of, unique
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,9 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the words, and that labels and offsets are those of the classes."""
+        """Check the words, that names are unique, and that labels and offsets are those of the classes."""
+        unique("classes", self.classes)
+        unique("channels", self.channels)
         self._check_labels()
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")
