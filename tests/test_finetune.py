@@ -206,11 +206,29 @@ def test_more_classes_than_the_source_has(tmp_path):
     result = tune(tmp_path)
     assert result.exit_code == 0, result.output
     assert "replaced   head.weight (4, 4, 1, 1)" in result.stderr
-    assert "Dice before" not in result.stdout and "Dice after" in result.stdout
+    assert "Dice after" in result.stdout
     before = [r for r in rows(tmp_path / "run" / "metrics.csv") if r["stage"] == "before"]
-    assert before and all(r["dice"] == "" for r in before)
+    assert before and all((r["dice"] == "") == (r["class"] != "a") for r in before)
     assert tr.load_run(tmp_path / "run").manifest["head"] == "new"
     refused(tune(tmp_path, "--head", "keep", out="b"), "head keep needs as many classes")
+
+
+def test_before_training_classes_count_by_name_where_some_are_shared(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm")))
+    source = make_source(("background", "wm", "csf"), seed=1)
+    with torch.no_grad():
+        source.network.head.weight.mul_(30)  # or it decides for one class everywhere
+    tr.save_source(source, tmp_path / "source")
+    source = tr.load_source(tmp_path / "source")
+    tr.finetune(source, task, tr.Recipe(method="vanilla", iterations=1), out=tmp_path / "run")
+    made = tr.load_run(tmp_path / "run")
+    assert made.manifest["head"] == "new"
+    dice = {m.case: m.dice for m in tr.evaluate(source, task) if m.name == "wm"}
+    for case in task.split("test"):
+        gm, wm = (m for m in made.measures["before"] if m.case == case.id)
+        assert math.isnan(gm.dice) and wm.dice == pytest.approx(dice[case.id], abs=1e-5)
+        assert set(np.unique(made.prediction("before", case))) == {0, 2, 3}  # csf comes after wm
+    assert all(not math.isnan(m.dice) for m in made.measures["after"])
 
 
 def test_a_network_of_3d_patches(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.adapters import load_source, save_source
-from transfer_risk.evaluation import Measure, check_cases, measures, segmented
+from transfer_risk.evaluation import Measure, check_cases, measured, segmented
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
 from transfer_risk.imagefiles import write
@@ -178,16 +177,12 @@ def _evaluate(
 ) -> list[Measure]:
     """Measures of the test cases; the predictions are written beside the maps.
 
-    Where classes have other names than the task's, class k counts as class k; the measures of another number are unknown.
+    Those of classes that the source does not have are unknown.
     """
     found: list[Measure] = []
-    same = len(source.classes) == len(task.classes)
     cases: tuple[Case, ...] = task.split("test")
     for case, volume, predicted in segmented(source, task, cases, progress=tell):
         goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
         write(goal, predicted.astype(np.uint8), volume.affine, note=f"{source.name}: classes")
-        if same:
-            found += measures(case.id, task.classes, volume, predicted)
-        else:
-            found += [Measure(case.id, name, *[math.nan] * 4) for name in task.classes[1:]]
+        found += measured(source, task, case, volume, predicted)
     return found

@@ -17,7 +17,7 @@ from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.overlaps import overlap_dice
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, shared_classes
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
 from transfer_risk.textrows import listed
@@ -69,7 +69,7 @@ def score(
     channel_order(source, task.channels)
     used = task.split("train") if cases is None else cases
     predictions = Predictions(source, task, used, cache, progress)
-    classes, shared = task.classes, _shared_classes(source, task)
+    classes, shared = task.classes, shared_classes(source.classes, task.classes)
     joints, hard, plain = first_pass(predictions, len(classes), shared)
     if not joints:
         raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
@@ -107,15 +107,6 @@ def score(
         dict(predictions.failed),
         tuple(_warnings(source, task, good, absent)),
     )
-
-
-def _shared_classes(source: Source, task: Task) -> dict[int, int]:
-    """Target class number -> source class number of the foreground names that both have."""
-    return {
-        k: source.classes.index(name)
-        for k, name in enumerate(task.classes)
-        if k and name in source.classes[1:]
-    }
 
 
 def _dice_values(

@@ -103,9 +103,9 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     refuse_stored(source)
     channel_order(source, task.channels)
     _check_device(recipe.device)
-    scratch, classes = recipe.init == "random", len(task.classes)
+    scratch = recipe.init == "random"
     student, kept = adapted_source(
-        source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
+        source, task.classes, head=recipe.head, scratch=scratch, seed=recipe.seed
     )
     if kept and not scratch:
         student = in_class_order(student, task.classes)
