@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from transfer_risk.channels import channel_order, in_order
 from transfer_risk.intervals import SHARE, Estimate
-from transfer_risk.prediction import decide, predict_case
+from transfer_risk.prediction import check_size, decide, predict_case, reason
 from transfer_risk.sources import Source, class_numbers, matched_classes
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import Volume, read
+from transfer_risk.volumes import Volume, nothing_counts, read
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,29 @@ def measures(
         )
 
 
-def check_cases(task: Task, cases: Sequence[Case]) -> None:
-    """Raise ValueError, before anything is trained, where a case cannot be read."""
+def check_cases(
+    task: Task, cases: Sequence[Case], source: Source | None = None, *, every_slice: bool = True
+) -> None:
+    """Raise ValueError, before anything is trained, for cases that could not be measured afterwards.
+
+    Args:
+        task: Of the cases.
+        cases: Each must be readable, and some voxel of one of them must count.
+        source: Its network, trained or not, must be able to work on each shape of their images, where given.
+        every_slice: Whether voxels count on every slice, or on those alone that the task selects.
+    """
+    counts, done = not cases, set[tuple[int, ...]]()
     for case in cases:
-        read(case, task, every_slice=True)
+        volume = read(case, task, every_slice=every_slice)
+        counts = counts or (volume.labels is not None and bool((volume.labels >= 0).any()))
+        if source is not None and source.stored is None:
+            seen = in_order(source, Volume(volume.image, volume.affine), task.channels)
+            try:
+                check_size(source, seen, done)
+            except ValueError as error:
+                raise ValueError(reason(case.id, error)) from error
+    if not counts:
+        raise ValueError(nothing_counts(cases[0].id))
 
 
 def _hd95(a: NDArray[Any], b: NDArray[Any], spacing: tuple[float, ...]) -> float:

@@ -58,8 +58,8 @@ def finetune(
 
     Raises:
         ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
-            the result could not be saved, a test case cannot be read, or `out` holds another run (the difference is
-            named); nothing is written then.
+            the result could not be saved, a test case cannot be read or is of a size that the network cannot take, no voxel
+            of a test case counts, or `out` holds another run (the difference is named); nothing is written then.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
@@ -71,8 +71,13 @@ def finetune(
     if folder.finished:
         return _finished(folder.path / "model", source)
     clock = [time.time()]
-    check_cases(task, task.split("test"))
-    start = begin(source, task, options, check=_check_saving, tell=tell)
+
+    def check(student: Source) -> None:
+        _check_saving(student)
+        named = replace(student, name=source.name)
+        check_cases(task, task.split("test"), named, every_slice=False)
+
+    start = begin(source, task, options, check=check, tell=tell)
     folder.begin()
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
     clock.append(time.time())

@@ -32,7 +32,7 @@ class Score:
     Args:
         source: Its name.
         estimates: By score name; `leep[NAME]` and `eep_dice[NAME]` by class.
-        cases: Ids of the cases that were used.
+        cases: Ids of the cases that were used: those with a voxel that counts.
         per_case: Rows (case, score, class, value).
         pixels: Number of voxels that counted.
         seconds: Wall time.
@@ -62,6 +62,9 @@ def score(
 ) -> Score:
     """Scores of a source on the training cases of a task (or on the given ones), with intervals over cases.
 
+    A case without a voxel that counts, such as a healthy one where slices with foreground are selected, says nothing of
+    the source: it is no case of the score, and a warning names it.
+
     Raises:
         ValueError: if channels or dimensions do not fit, or no case can be used.
     """
@@ -72,7 +75,7 @@ def score(
     classes, shared = task.classes, shared_classes(source.classes, task.classes)
     joints, hard, plain = first_pass(predictions, len(classes), shared)
     if not joints:
-        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+        raise ValueError(predictions.nothing)
     if not sum(table[1:].sum() for table in hard):
         lost = f"; {listed(list(predictions.failed.values()))}" if predictions.failed else ""
         raise ValueError(
@@ -90,7 +93,8 @@ def score(
     )
     chosen = third_pass(predictions, total, joints, second) if len(joints) > 1 else None
     values = _dice_values(classes, shared, plain, second.argmax, chosen)
-    good = tuple(c.id for c in used if c.id not in predictions.failed)
+    left_out = {*predictions.failed, *predictions.empty}
+    good = tuple(c.id for c in used if c.id not in left_out)
     counts = tables.pixels.sum(0)
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     estimates = leep_estimates(tables, classes) | {
@@ -105,7 +109,7 @@ def score(
         time.perf_counter() - start,
         source.licence,
         dict(predictions.failed),
-        tuple(_warnings(source, task, good, absent)),
+        tuple(_warnings(source, task, good, absent, predictions.empty)),
     )
 
 
@@ -156,12 +160,18 @@ def _per_case(
 
 
 def _warnings(
-    source: Source, task: Task, cases: tuple[str, ...], absent: Sequence[str]
+    source: Source,
+    task: Task,
+    cases: tuple[str, ...],
+    absent: Sequence[str],
+    empty: Sequence[str],
 ) -> Iterator[str]:
     """What a reader of the scores should know."""
     for note in (source.seen_note(task, cases, "scored"), channel_note(source, task.channels)):
         if note:
             yield note
+    if empty:
+        yield f"no voxel counts in {listed(empty)}: not among the {len(cases)} scored cases"
     for name in absent:
         yield f"class {name} has no voxel that counts in the scored cases: nothing is said of it"
     if len(cases) == 1:
