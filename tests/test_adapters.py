@@ -286,7 +286,8 @@ def test_an_order_is_kept_in_what_is_made_of_the_bundle(nested, tmp_path):
     torch.testing.assert_close(again.outputs(IMAGES), source.outputs(IMAGES))
     assert again.classes == source.classes
     for classes, activation in ((4, "sigmoid"), (3, "softmax"), (2, "softmax")):
-        made, kept = adapted_source(source, classes, head="auto", scratch=False, seed=0)
+        names = tuple(map(str, range(classes)))
+        made, kept = adapted_source(source, names, head="auto", scratch=False, seed=0)
         assert kept == (classes == 4) and made.activation == activation
         again = tr.load_source(tr.save_source(made, tmp_path / str(classes)))
         torch.testing.assert_close(again.outputs(IMAGES), made.outputs(IMAGES))

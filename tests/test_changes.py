@@ -35,9 +35,10 @@ def test_changes_equal_those_of_finished_runs(task_path, tmp_path, base):
             assert mine.value == pytest.approx(theirs.value, rel=1e-5, abs=1e-7, nan_ok=True)
 
 
-def test_other_classes_leave_dice_unknown_and_nothing_else(task_path):
+@pytest.mark.parametrize("other", [("x", "y", "z"), ("b", "y", "z")])
+def test_other_classes_leave_dice_unknown_and_nothing_else(task_path, other):
     task = tr.load_task(task_path)
-    source = make_source(("background", "x", "y", "z"))
+    source = make_source(("background", *other))
     made = tr.map_changes(source, task, {"m": make_source(task.classes, seed=1)})
     unknown = {c.quantity for c in made if math.isnan(c.before.value)}
     assert unknown == {"dice"}

@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from dataclasses import replace
 
 import pytest
 import tomli_w
@@ -66,6 +67,26 @@ def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=words):
         tr.load_source(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"wm",', '"gm",', "classes must be unique; gm is there more than once"),
+        ('"T2",', '"T1",', "channels must be unique; T1 is there more than once"),
+    ],
+)
+def test_names_that_a_source_has_twice_are_named(tmp_path, old, new, words):
+    source = make_source(("background", "gm", "wm"))
+    source = replace(source, network=tr.UNet(2, 3, width=4, depth=2), channels=("T1", "T2"))
+    path = tr.save_source(source, tmp_path / "s") / "source.toml"
+    text = path.read_text().partition("[labels]")[0] + '[network]\ntarget = "unet"\n'
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new) + "width = 4\ndepth = 2\n")
+    with pytest.raises(ValueError, match=f"source.toml: {words}; give each"):
+        tr.load_source(tmp_path / "s")
+    path.write_text(text + "width = 4\ndepth = 2\n")
+    assert tr.load_source(tmp_path / "s").channels == ("T1", "T2")
 
 
 @pytest.mark.parametrize(

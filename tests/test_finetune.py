@@ -206,11 +206,29 @@ def test_more_classes_than_the_source_has(tmp_path):
     result = tune(tmp_path)
     assert result.exit_code == 0, result.output
     assert "replaced   head.weight (4, 4, 1, 1)" in result.stderr
-    assert "Dice before" not in result.stdout and "Dice after" in result.stdout
+    assert "Dice after" in result.stdout
     before = [r for r in rows(tmp_path / "run" / "metrics.csv") if r["stage"] == "before"]
-    assert before and all(r["dice"] == "" for r in before)
+    assert before and all((r["dice"] == "") == (r["class"] != "a") for r in before)
     assert tr.load_run(tmp_path / "run").manifest["head"] == "new"
     refused(tune(tmp_path, "--head", "keep", out="b"), "head keep needs as many classes")
+
+
+def test_before_training_classes_count_by_name_where_some_are_shared(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm")))
+    source = make_source(("background", "wm", "csf"), seed=1)
+    with torch.no_grad():
+        source.network.head.weight.mul_(30)  # or it decides for one class everywhere
+    tr.save_source(source, tmp_path / "source")
+    source = tr.load_source(tmp_path / "source")
+    tr.finetune(source, task, tr.Recipe(method="vanilla", iterations=1), out=tmp_path / "run")
+    made = tr.load_run(tmp_path / "run")
+    assert made.manifest["head"] == "new"
+    dice = {m.case: m.dice for m in tr.evaluate(source, task) if m.name == "wm"}
+    for case in task.split("test"):
+        gm, wm = (m for m in made.measures["before"] if m.case == case.id)
+        assert math.isnan(gm.dice) and wm.dice == pytest.approx(dice[case.id], abs=1e-5)
+        assert set(np.unique(made.prediction("before", case))) == {0, 2, 3}  # csf comes after wm
+    assert all(not math.isnan(m.dice) for m in made.measures["after"])
 
 
 def test_a_network_of_3d_patches(tmp_path):
@@ -516,9 +534,129 @@ def test_a_bad_test_case_is_found_before_training(folder, monkeypatch):
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     case = task.split("test")[0]
     Path(case.label).write_bytes(Path(case.label).read_bytes()[:50])
-    monkeypatch.setattr("transfer_risk.finetuning.begin", lambda *_a, **_k: pytest.fail("began"))
+    monkeypatch.setattr("transfer_risk.training.collect", lambda *_a, **_k: pytest.fail("began"))
     refused(tune(folder), "cannot be read as an image")
     assert not (folder / "run").exists()
+
+
+STRIDED = {
+    **{"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "norm": "batch"},
+    **{"channels": [4, 8, 8], "strides": [2, 2]},
+}
+
+
+def cut(case, rows):
+    """Shorten image and label of a case along the first axis."""
+    for path in (*case.images, case.label):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:rows], image.affine), path)
+
+
+@pytest.mark.parametrize("words", [(), ("--init", "random"), ("--head", "new")], ids=str)
+@pytest.mark.parametrize("kept", ["test", "validation", "tuning"])
+def test_a_size_that_the_network_cannot_take_is_found_before_training(
+    folder, monkeypatch, words, kept
+):
+    write_monai(folder / "strided", "UNet", STRIDED, spatial_dims=2, size=())
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    cases = task.split("test")
+    if kept != "test":
+        words = (*words, "--decision", "tuned", *(("--validation", 0.4) * (kept == "validation")))
+        recipe = tr.Recipe(decision="tuned", validation=0.4 if kept == "validation" else 0.0)
+        cases = few_shot(task, recipe)[kept == "validation"]
+    cut(cases[0], 13)
+    monkeypatch.setattr("transfer_risk.training.collect", lambda *_a, **_k: pytest.fail("began"))
+    result = tune(folder, *words, source="strided")
+    refused(result, f"{cases[0].id}: source strided: its network cannot work on images (1, 1, 13")
+    assert "set preprocessing.size" in result.stderr and not (folder / "run").exists()
+
+
+def test_windows_fit_images_of_any_size(folder):
+    write_monai(folder / "strided", "UNet", STRIDED, spatial_dims=2, size=(8, 8))
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    cut(task.split("test")[0], 13)
+    assert tune(folder, source="strided").exit_code == 0
+
+
+@pytest.fixture
+def healthy(folder):
+    """The task with slices that hold foreground; a test and a training case have none."""
+    path = folder / "tasks" / "blobs.toml"
+    path.write_text(path.read_text().replace('select = "nonzero"', 'select = "foreground"'))
+    task = tr.load_task(path)
+    for case in (task.split("test")[0], task.split("train")[0]):
+        label = nib.load(case.label)
+        nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), case.label)
+    return task
+
+
+def test_a_healthy_test_case_is_measured_and_has_an_empty_map(healthy, folder):
+    result = tune(folder)
+    assert result.exit_code == 0, result.output
+    made, (case, *others) = tr.load_run(folder / "run"), healthy.split("test")
+    assert {c.id for c in made.cases} == {case.id, *(c.id for c in others)}
+    for stage in ("before", "after"):
+        assert np.isnan(made.transferability(stage, case)).all()
+        path = folder / "run" / "maps" / stage / f"{case.id}_risk.nii.gz"
+        assert not np.asarray(nib.load(path).dataobj).any()
+        (row,) = (m for m in made.measures[stage] if m.case == case.id)
+        found = (made.prediction(stage, case) == 1).any()
+        assert row.dice == 0 if found else math.isnan(row.dice)
+        maps = [made.transferability(stage, c) for c in others]
+        assert not any(np.isnan(m).all() for m in maps)
+    values = [made.transferability(s, c) for s in ("before", "after") for c in others]
+    comparison = tr.compare([made])
+    assert comparison.span.high == max(np.nanmax(v) for v in values) < 0  # nothing adds no 0
+    shown = run("plot", folder / "run", "--out", folder / "f.png", "--case", case.id)
+    assert shown.exit_code == 0, shown.output
+
+
+def test_a_healthy_case_changes_no_map_of_the_others(healthy, folder):
+    source, (case, *others) = tr.load_source(folder / "source"), healthy.split("test")
+    maps, alone = (tr.risk_maps(source, healthy, cases=c) for c in ([case, *others], others))
+    assert list(maps) == [case.id, *alone]
+    assert bool(maps[case.id].transferability.isnan().all()) and not bool(maps[case.id].risk.any())
+    for name, expected in alone.items():
+        torch.testing.assert_close(
+            maps[name].transferability, expected.transferability, equal_nan=True
+        )
+        assert torch.equal(maps[name].risk, expected.risk)
+    where = folder / "tasks" / "blobs.toml"
+    written = run("map", where, folder / "source", "--out", folder / "maps")
+    assert written.exit_code == 0 and written.stdout.startswith(f"{2 * len(maps)} maps")
+    shown = run("plot", where, folder / "source", "--out", folder / "f.png", "--case", case.id)
+    assert shown.exit_code == 0, shown.output
+    student = make_source(seed=1)
+    changes = tr.map_changes(source, healthy, {"m": student})
+    assert not any(math.isnan(c.before.value) for c in changes if c.quantity == "transferability")
+    assert tr.negative_transfer(source, healthy, student=student, scratch=student).rows()
+
+
+def test_a_healthy_training_case_is_no_case_of_the_score(healthy, folder):
+    source, (case, *others) = tr.load_source(folder / "source"), healthy.split("train")
+    tr.save_source(replace(make_source(seed=2), name="other"), folder / "other")
+    made, expected = tr.score(source, healthy), tr.score(source, healthy, cases=others)
+    assert made.cases == expected.cases == tuple(c.id for c in others) and not made.failed
+    assert made.per_case == expected.per_case and made.pixels == expected.pixels
+    for name, estimate in expected.estimates.items():
+        assert made.estimates[name].interval() == pytest.approx(estimate.interval(), nan_ok=True)
+    said = f"no voxel counts in {case.id}: not among the {len(others)} scored cases"
+    assert said in made.warnings and said not in expected.warnings
+    words = (folder / "tasks" / "blobs.toml", folder / "source", folder / "other")
+    result = run("score", *words, "--probe")
+    assert result.exit_code == 0 and result.stderr.count(said) == 1
+    assert "dropped" not in result.stderr
+
+
+def test_only_healthy_test_cases_leave_nothing(healthy, folder, monkeypatch):
+    for case in healthy.split("test"):
+        label = nib.load(case.label)
+        nib.save(nib.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), case.label)
+    monkeypatch.setattr("transfer_risk.training.collect", lambda *_a, **_k: pytest.fail("began"))
+    refused(tune(folder), f"case {healthy.split('test')[0].id}: no voxel counts; look at region")
+    assert not (folder / "run").exists()
+    with pytest.raises(ValueError, match="no voxel counts; look at region"):
+        tr.risk_maps(tr.load_source(folder / "source"), healthy)
 
 
 def test_saved_probabilities_are_refused_before_any_work(folder, monkeypatch):

@@ -1,14 +1,17 @@
 """Adapting and freezing a network: what is loaded, replaced, frozen, and what is refused."""
 
 import copy
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from blobs import make_source, write_blobs, write_monai
 from torch import nn
 
 import transfer_risk as tr
+from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.heads import (
     adapted_source,
     freeze,
@@ -16,6 +19,10 @@ from transfer_risk.heads import (
     training_mode,
 )
 from transfer_risk.loadreport import load_report
+from transfer_risk.prediction import decide, predict_case
+from transfer_risk.sources import class_numbers
+from transfer_risk.training import untrained
+from transfer_risk.volumes import read
 
 RESIDUAL = {
     "spatial_dims": 2,
@@ -29,7 +36,8 @@ RESIDUAL = {
 }
 
 
-def adapted(source, classes, **options):
+def adapted(source, number, **options):
+    classes = ("background", *(f"class {k}" for k in range(1, number)))
     return adapted_source(
         source, classes, **{"head": "auto", "scratch": False, "seed": 0} | options
     )
@@ -226,6 +234,62 @@ def test_classes_in_another_order_that_no_head_can_be_put_into_are_refused(tmp_p
     source = replace(source, network=network, activation="none", encoder="")
     with pytest.raises(ValueError, match=r"classes in another order .background, b, a, not backgr"):
         tr.finetune(source, task, tr.Recipe(method="vanilla", freeze="none", iterations=1))
+
+
+SHARED = ("background", "wm", "csf")
+
+
+@pytest.mark.parametrize("kind", ["2d", "3d", "saved maps"])
+def test_classes_that_are_shared_in_part_count_by_name(tmp_path, kind):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm"), shape=(16, 12, 8)))
+    case = task.split("train")[0]
+    if kind == "3d":
+        path = tmp_path / "m"
+        deep = {**RESIDUAL, "spatial_dims": 3, "out_channels": 3}
+        write_monai(path, "UNet", deep, spatial_dims=3, size=(8, 8, 8), classes=SHARED)
+        source = tr.load_source(path)
+    else:
+        source = make_source(SHARED)
+    if kind == "saved maps":
+        theta = np.random.default_rng(0).dirichlet(np.ones(3), (16, 12, 8))
+        theta = np.moveaxis(theta, -1, 0).astype(np.float32)
+        source = replace(source, stored=lambda _: theta)
+    volume = read(case, task, every_slice=True)
+    own = decide(source, predict_case(source, case, volume))
+    made = predicted_classes(source, task, case, volume)
+    names = predicted_names(source, task)
+    assert names == ("background", "gm", "wm", "csf")
+    np.testing.assert_array_equal(np.array(names)[made], np.array(SHARED)[own])
+    gm, wm = tr.evaluate(source, task, cases=[case], distances=False)
+    assert math.isnan(gm.dice) and math.isnan(gm.recall) and math.isnan(gm.precision)
+    a, b = own == 1, volume.labels == 2
+    assert wm.dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+    rows = tr.score(source, task, cases=[case]).per_case
+    assert wm.dice == pytest.approx(next(v for _, score, _, v in rows if score == "dice"))
+
+
+def test_sources_without_a_shared_class_keep_their_numbers_only_where_they_are_as_many(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm")))
+    assert predicted_names(make_source(("background", "x", "y")), task) == ("background", "x", "y")
+    assert class_numbers("bxyz", "bgw") == ([0, 3, 4, 5], ("b", "g", "w", "x", "y", "z"))
+    with pytest.raises(ValueError, match="only a source of some of the task's classes can be"):
+        tr.evaluate(make_source(("background", "x", "y", "z")), task)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, False), ({"head": "keep"}, True), ({"init": "random"}, False)],
+    ids=str,
+)
+def test_a_head_of_classes_that_are_shared_in_part_is_not_kept_as_it_is(tmp_path, options, kept):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm")))
+    source = make_source(SHARED)
+    student, head = untrained(source, task, tr.Recipe(**options))
+    assert head == kept and student.classes == task.classes
+    report = load_report(source, student.network, scratch="init" in options)
+    assert any("head.weight" in name for name in report.replaced)
+    if kept:  # wm is wm; csf stands where gm was wanted
+        assert same(student.network.head.bias, source.network.head.bias[[0, 2, 1]])
 
 
 @pytest.mark.parametrize(("head", "classes"), [("new", 2), ("probe", 2), ("auto", 3)])

@@ -283,6 +283,9 @@ def test_only_models_of_the_task_are_compared(task, models):
         ValueError, match=r"student must have the classes of task .*; source has .*'z'"
     ):
         tr.negative_transfer(source, task, student=source, scratch=scratch)
+    other = replace(student, classes=("background", "b", "z"))  # b is b: z is no class of the task
+    with pytest.raises(ValueError, match=r"student must have the classes of task"):
+        tr.negative_transfer(source, task, student=other, scratch=scratch)
     tuned = replace(scratch, trained={"source": "csf-t1"})
     with pytest.raises(
         ValueError, match=r"scratch must have been trained from random.*from csf-t1"

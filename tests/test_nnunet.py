@@ -313,7 +313,7 @@ def test_a_saved_source_predicts_the_same(name, tmp_path):
 
 def test_a_new_head_on_regions_is_saved_as_it_predicts(tmp_path):
     source = tr.load_source(REGIONS)
-    network = adapted_source(source, 3, head="new", scratch=False, seed=0)[0].network
+    network = adapted_source(source, tuple("xyz"), head="new", scratch=False, seed=0)[0].network
     student = replace(source, network=network, activation="softmax")
     again = tr.load_source(tr.save_source(student, tmp_path / "saved"))
     volume = images_of(REGIONS.parent)

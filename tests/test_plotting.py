@@ -7,11 +7,14 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from blobs import make_source as make_blob_source
+from blobs import write_blobs
 from click.testing import CliRunner
 from matplotlib.text import Text
 from run_folder import write_run
 from test_comparison import make_task, stage
 from test_end_to_end import make_source
+from test_heads import reordered
 
 import transfer_risk as tr
 from transfer_risk.cli import main
@@ -235,6 +238,23 @@ def test_sources_are_drawn_with_maps_of_all_test_cases(folder):
     assert titles_of(two)[3:] == ["risk before", "risk after"]
     with pytest.raises(ValueError, match="sources must be one, or two to compare; got 0"):
         tr.plot_maps(task, [])
+
+
+def test_the_order_of_the_sources_classes_changes_no_colour(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("gm", "wm")))
+    source = make_blob_source(task.classes)
+    with torch.no_grad():
+        source.network.head.bias.copy_(torch.tensor([-9.0, 0.0, 0.1]))
+    panels = []
+    for model in (source, reordered(source, [0, 2, 1])):
+        figure = tr.plot_maps(task, [model], cases=task.split("test")[:1], index=2)
+        (panel,) = (a for a in figure.axes if a.get_title() == "prediction")
+        panels.append(panel.images[0].get_array())
+        names = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+        assert names == ["gm", "wm", "target border"]
+    colours = {tuple(c) for c in np.round(panels[0].reshape(-1, 3), 6)}
+    assert len(colours) > 2  # both classes are there
+    np.testing.assert_array_equal(*panels)
 
 
 @pytest.mark.parametrize("flat", [True, False])

@@ -307,6 +307,15 @@ def test_risk_map_finds_the_number_of_classes(seed):
     assert_close(risk_map(theta, labels).risk, given.risk, rtol=0, atol=0)
 
 
+def test_the_span_of_nothing_adds_nothing():
+    values, nothing = torch.tensor([[-3.0, -1.0]]), torch.full((1, 2), torch.nan)
+    span, none = Span.of(values), Span.of(nothing)
+    for both in (span | none, none | span):
+        assert (float(both.low), float(both.high)) == (-3.0, -1.0)
+    made = RiskMap(nothing, none)
+    assert bool(made.hardness.isnan().all()) and not bool(made.risk.any())
+
+
 def test_risk_map_of_background_alone_and_of_nothing():
     theta, labels, _ = make_batch(0)
     risk = risk_map(theta, torch.zeros_like(labels)).risk  # T = 0 up to rounding

@@ -16,7 +16,7 @@ from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.passes import Predictions
 from transfer_risk.riskmap import Span
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, matched_classes
 from transfer_risk.tasks import Case, Task
 
 
@@ -32,7 +32,7 @@ def map_changes(
 
     All maps are on one span, each case on the joint of the others; one case at a time is in memory. Quantities are those
     of `mapstats.map_statistics`, where the boundary `source` is that of the source's own prediction, and `dice`, mean over
-    the foreground classes, unknown where a model has another number of classes than the task.
+    the foreground classes, unknown where a model does not have all of the task's.
 
     Args:
         source: What the students were fine-tuned from.
@@ -84,7 +84,7 @@ def _case_rows(
             distances["source"] = distance_to_boundary(predicted, volume.spacing)
             distances["target"] = distance_to_boundary(volume.labels, volume.spacing)
         dice = math.nan
-        if len(model.classes) == len(task.classes):
+        if len(matched_classes(model.classes, task.classes)) == len(task.classes) - 1:
             found = measures(case.id, task.classes, volume, predicted, distances=False)
             dice = mean_dice(list(found)).value
         statistics = map_statistics(

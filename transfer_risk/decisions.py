@@ -78,7 +78,7 @@ def _scores(predictions: Predictions, offsets: NDArray[Any], k: int) -> NDArray[
     """Mean Dice over cases and foreground classes at each step of class k's offset, (steps,)."""
     rows = [_case_scores(theta[0], labels[0], offsets, k) for _, theta, labels in predictions]
     if predictions.failed or not rows:
-        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+        raise ValueError(predictions.nothing)
     return mean_known(np.stack(rows))
 
 

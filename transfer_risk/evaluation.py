@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from transfer_risk.channels import channel_order, in_order
 from transfer_risk.intervals import SHARE, Estimate
-from transfer_risk.prediction import decide, predict_case
-from transfer_risk.sources import Source, class_order
+from transfer_risk.prediction import check_size, decide, predict_case, reason
+from transfer_risk.sources import Source, class_numbers, matched_classes
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import Volume, read
+from transfer_risk.volumes import Volume, nothing_counts, read
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ def evaluate(
 ) -> list[Measure]:
     """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
 
-    Where classes have other names than the task's, the source's class k counts as the task's class k.
+    Classes count as the task's by `sources.matched_classes`; those that the source does not have are unknown (NaN).
 
     Raises:
-        ValueError: if the classes of source and task differ in number, or a case cannot be read.
+        ValueError: if no class of the source counts as one of the task's, or a case cannot be read.
     """
-    if len(source.classes) != len(task.classes):
+    if not matched_classes(source.classes, task.classes):
         raise ValueError(
             f"source {source.name} has the classes {list(source.classes)}, task {task.name} has "
-            f"{list(task.classes)}; only a source of the same task can be evaluated"
+            f"{list(task.classes)}; only a source of some of the task's classes can be evaluated"
         )
     used = task.split("test") if cases is None else cases
     return [
         measure
         for case, volume, predicted in segmented(source, task, used, progress=progress)
-        for measure in measures(case.id, task.classes, volume, predicted, distances=distances)
+        for measure in measured(source, task, case, volume, predicted, distances=distances)
     ]
 
 
@@ -77,7 +77,7 @@ def segmented(
 ) -> Iterator[tuple[Case, Volume, NDArray[Any]]]:
     """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision.
 
-    The classes are numbered as the task's where both have the same ones, else as the source's.
+    The classes are numbered as `predicted_names` says.
     """
     channel_order(source, task.channels)
     for case in cases:
@@ -88,7 +88,9 @@ def segmented(
 
 
 def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) -> NDArray[Any]:
-    """The source's classes (X, Y, Z) by its stored decision, numbered as the task's where both have the same ones.
+    """The source's classes (X, Y, Z) by its stored decision, int16, numbered as `sources.class_numbers` says.
+
+    Those that count as the task's have its numbers, others come after; `predicted_names` has the name of each number.
 
     Args:
         source: The model.
@@ -97,8 +99,13 @@ def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) ->
         volume: Its images, in the order of the source's channels.
     """
     predicted = decide(source, predict_case(source, case, volume))
-    order = class_order(source.classes, task.classes)
-    return predicted if order is None else np.argsort(order)[predicted]
+    numbers, _ = class_numbers(source.classes, task.classes)
+    return np.asarray(numbers, dtype=np.int16)[predicted]
+
+
+def predicted_names(source: Source, task: Task) -> tuple[str, ...]:
+    """Class name of each number in `predicted_classes`, background first."""
+    return class_numbers(source.classes, task.classes)[1]
 
 
 def mean_dice(rows: Sequence[Measure]) -> Estimate:
@@ -107,6 +114,21 @@ def mean_dice(rows: Sequence[Measure]) -> Estimate:
     by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in cases]
     means = [sum(d) / len(d) if d else math.nan for d in by_case]
     return Estimate.mean(means, bounds=SHARE)
+
+
+def measured(
+    source: Source,
+    task: Task,
+    case: Case,
+    volume: Volume,
+    predicted: NDArray[Any],
+    *,
+    distances: bool = True,
+) -> Iterator[Measure]:
+    """`measures` of what a source predicts of a task's case; NaN for the classes that it does not have."""
+    known = {task.classes[k] for k in matched_classes(source.classes, task.classes)}
+    for row in measures(case.id, task.classes, volume, predicted, distances=distances):
+        yield row if row.name in known else Measure(case.id, row.name, *[math.nan] * 4)
 
 
 def measures(
@@ -133,10 +155,29 @@ def measures(
         )
 
 
-def check_cases(task: Task, cases: Sequence[Case]) -> None:
-    """Raise ValueError, before anything is trained, where a case cannot be read."""
+def check_cases(
+    task: Task, cases: Sequence[Case], source: Source | None = None, *, every_slice: bool = True
+) -> None:
+    """Raise ValueError, before anything is trained, for cases that could not be measured afterwards.
+
+    Args:
+        task: Of the cases.
+        cases: Each must be readable, and some voxel of one of them must count.
+        source: Its network, trained or not, must be able to work on each shape of their images, where given.
+        every_slice: Whether voxels count on every slice, or on those alone that the task selects.
+    """
+    counts, done = not cases, set[tuple[int, ...]]()
     for case in cases:
-        read(case, task, every_slice=True)
+        volume = read(case, task, every_slice=every_slice)
+        counts = counts or (volume.labels is not None and bool((volume.labels >= 0).any()))
+        if source is not None and source.stored is None:
+            seen = in_order(source, Volume(volume.image, volume.affine), task.channels)
+            try:
+                check_size(source, seen, done)
+            except ValueError as error:
+                raise ValueError(reason(case.id, error)) from error
+    if not counts:
+        raise ValueError(nothing_counts(cases[0].id))
 
 
 def _hd95(a: NDArray[Any], b: NDArray[Any], spacing: tuple[float, ...]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer_risk.adapters import load_source, save_source
-from transfer_risk.evaluation import Measure, check_cases, measures, segmented
+from transfer_risk.evaluation import Measure, check_cases, measured, segmented
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
 from transfer_risk.imagefiles import write
@@ -59,8 +58,8 @@ def finetune(
 
     Raises:
         ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
-            the result could not be saved, a test case cannot be read, or `out` holds another run (the difference is
-            named); nothing is written then.
+            the result could not be saved, a test case cannot be read or is of a size that the network cannot take, no voxel
+            of a test case counts, or `out` holds another run (the difference is named); nothing is written then.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
@@ -72,8 +71,13 @@ def finetune(
     if folder.finished:
         return _finished(folder.path / "model", source)
     clock = [time.time()]
-    check_cases(task, task.split("test"))
-    start = begin(source, task, options, check=_check_saving, tell=tell)
+
+    def check(student: Source) -> None:
+        _check_saving(student)
+        named = replace(student, name=source.name)
+        check_cases(task, task.split("test"), named, every_slice=False)
+
+    start = begin(source, task, options, check=check, tell=tell)
     folder.begin()
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
     clock.append(time.time())
@@ -178,16 +182,12 @@ def _evaluate(
 ) -> list[Measure]:
     """Measures of the test cases; the predictions are written beside the maps.
 
-    Where classes have other names than the task's, class k counts as class k; the measures of another number are unknown.
+    Those of classes that the source does not have are unknown.
     """
     found: list[Measure] = []
-    same = len(source.classes) == len(task.classes)
     cases: tuple[Case, ...] = task.split("test")
     for case, volume, predicted in segmented(source, task, cases, progress=tell):
         goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
         write(goal, predicted.astype(np.uint8), volume.affine, note=f"{source.name}: classes")
-        if same:
-            found += measures(case.id, task.classes, volume, predicted)
-        else:
-            found += [Measure(case.id, name, *[math.nan] * 4) for name in task.classes[1:]]
+        found += measured(source, task, case, volume, predicted)
     return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transfer_risk.channels import in_order
 from transfer_risk.comparison import check_alike
-from transfer_risk.evaluation import predicted_classes
+from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.passes import Progress
@@ -108,7 +108,8 @@ def plot_maps(
         for case in cases or _riskiest(task.split("test"), totals)
     ]
     risks = ("risk",) if len(sources) == 1 else ("risk before", "risk after")
-    return _figure(examples, task, sources[-1].classes, risks, index, channel, width)
+    names = predicted_names(sources[-1], task)
+    return _figure(examples, task, names, risks, index, channel, width)
 
 
 def _figure(

@@ -18,7 +18,7 @@ from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary
 from transfer_risk.outcomes import GAINED, LOST, WRONG, Outcomes
 from transfer_risk.passes import Predictions
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, same_classes
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume
 
@@ -144,7 +144,7 @@ def _outcomes(
 
 def _check(task: Task, student: Source, scratch: Source, cases: Sequence[Case]) -> None:
     for role, model in (("student", student), ("scratch", scratch)):
-        if len(model.classes) != len(task.classes):
+        if not same_classes(model.classes, task.classes):
             raise ValueError(
                 f"{role} must have the classes of task {task.name}, {list(task.classes)}; {model.name} has "
                 f"{list(model.classes)}; train it on this task"

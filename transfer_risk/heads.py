@@ -14,7 +14,7 @@ from torch import nn
 
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
-from transfer_risk.sources import Source, class_order, evaluating
+from transfer_risk.sources import Source, evaluating, matched_classes, same_classes
 from transfer_risk.tasks import Decision
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
@@ -40,17 +40,18 @@ def refuse_stored(source: Source) -> None:
 
 
 def adapted_source(
-    source: Source, num_classes: int, *, head: str, scratch: bool, seed: int
+    source: Source, classes: Sequence[str], *, head: str, scratch: bool, seed: int
 ) -> tuple[Source, bool]:
-    """The source with a copy of its network that has `num_classes` outputs, and whether its head was kept.
+    """The source with a copy of its network that has an output for each class, and whether its head was kept.
 
     A head that is not kept gives logits for softmax. Where the source's table of arguments says how many outputs the
     network has, it is built again with the new number; else its last layer is replaced.
 
     Args:
         source: Not changed.
-        num_classes: Of the target.
-        head: `keep`, `new`, `auto` (keep where the numbers of classes are equal), or `probe` (new; fitted later).
+        classes: Of the target, background first.
+        head: `keep`, `new`, `auto` (keep where the classes are as many and have the same names, or none in common; with
+            `scratch` where they are as many), or `probe` (new; fitted later).
         scratch: Forget every weight.
         seed: Of new weights.
 
@@ -58,13 +59,15 @@ def adapted_source(
         ValueError: if the head cannot be kept or replaced, or the weights cannot be forgotten.
     """
     refuse_stored(source)
+    num_classes = len(classes)
     same = len(source.classes) == num_classes
     if head == "keep" and not same:
         raise ValueError(
             f"head keep needs as many classes as source {source.name} has ({len(source.classes)}); the task has "
             f"{num_classes}. Use --head new"
         )
-    kept = head == "keep" or (head == "auto" and same)
+    alike = same if scratch else same_classes(source.classes, classes)
+    kept = head == "keep" or (head == "auto" and alike)
     if not kept and source.activation == "none":
         raise ValueError(
             f"source {source.name} cannot get a new head: its network ends in a softmax or sigmoid of its own (activation "
@@ -83,7 +86,7 @@ def adapted_source(
 
 
 def in_class_order(student: Source, classes: Sequence[str]) -> Source:
-    """The student with the outputs of its head in the order of some classes, where it has the same ones in another.
+    """The student with the outputs of its head in the order of the classes that they count as; others fill the gaps.
 
     Args:
         student: Its network is changed.
@@ -92,8 +95,8 @@ def in_class_order(student: Source, classes: Sequence[str]) -> Source:
     Raises:
         ValueError: if the outputs cannot be put in order.
     """
-    order = class_order(student.classes, classes)
-    if order is None:
+    order = _head_order(student.classes, classes)
+    if order == list(range(len(classes))):
         return student
     if student.activation == "softmax":
         layer = student.network.get_submodule(head_name(student.network, student))
@@ -109,6 +112,13 @@ def in_class_order(student: Source, classes: Sequence[str]) -> Source:
         f"source {student.name} has the task's classes in another order ({', '.join(student.classes)}, not "
         f"{', '.join(classes)}), and its head cannot be put in order; use --head new"
     )
+
+
+def _head_order(own: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Number in `own` for each of as many wanted classes: that which counts as it, else the first that is left."""
+    matched = matched_classes(own, wanted)
+    left = iter([z for z in range(1, len(own)) if z not in matched.values()])
+    return [0, *(matched[k] if k in matched else next(left) for k in range(1, len(wanted)))]
 
 
 def freeze(network: nn.Module, pattern: str) -> None:

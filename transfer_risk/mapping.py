@@ -36,8 +36,8 @@ def risk_maps(
 ) -> dict[str, RiskMap]:
     """Risk maps of the test cases (or the given ones) on one span, by case id; T (1, X, Y, Z) float32.
 
-    Each case is mapped with the smoothed joint of the other cases; a single case with its own joint. All maps are held
-    in memory: `write_maps` is for many cases.
+    Each case is mapped with the smoothed joint of the other cases; a single case with its own joint. The map of a case
+    without a voxel that counts is NaN. All maps are held in memory: `write_maps` is for many cases.
 
     Args:
         source: The model.
@@ -51,12 +51,13 @@ def risk_maps(
     Raises:
         ValueError: if channels or dimensions do not fit, or a case cannot be used.
     """
-    predictions = Predictions(source, task, task.split("test") if cases is None else cases)
+    used = task.split("test") if cases is None else cases
+    predictions = Predictions(source, task, used)
     maps = {case.id: values for case, values in transferability_maps(predictions, in_sample)}
     if predictions.failed:
         raise ValueError("; ".join(predictions.failed.values()))
     common = span or reduce(or_, (Span.of(values) for values in maps.values()))
-    return {case: RiskMap(values, common, base) for case, values in maps.items()}
+    return {case.id: RiskMap(maps[case.id], common, base) for case in used}
 
 
 def write_maps(
@@ -130,7 +131,8 @@ def write_stages(
                 if clip or case.id in wanted:  # a percentile is that of all voxels
                     np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
                 del values  # before the next case is predicted
-            notes.append(_joint_note(len(used) - len(predictions.failed), in_sample))
+            left = len(used) - len(predictions.failed) - len(predictions.empty)
+            notes.append(_joint_note(left, in_sample))
             failed |= predictions.failed
         if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
@@ -183,7 +185,10 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
 def transferability_maps(
     predictions: Predictions, in_sample: bool = False
 ) -> Iterator[tuple[Case, Tensor]]:
-    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, on the joint of the other groups or of all."""
+    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, on the joint of the other groups or of all.
+
+    Cases without a voxel that counts come last.
+    """
     task = predictions.task
     channel_order(predictions.source, task.channels)
     joints, groups = {}, []
@@ -192,7 +197,7 @@ def transferability_maps(
         groups.append(case.unit)
         del theta, labels
     if not joints:
-        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+        raise ValueError(predictions.nothing)
     total = reduce(add, joints.values())
     others = dict(zip(joints, others_of(list(joints.values()), groups), strict=True))
     own = in_sample or len(set(groups)) == 1
@@ -207,3 +212,6 @@ def transferability_maps(
         del target, values
         yield case, torch.from_numpy(volume)
         del volume
+    for case in (c for c in predictions.cases if c.id in predictions.empty):
+        shape = read_images(case.images[:1]).image.shape
+        yield case, torch.full(shape, torch.nan)

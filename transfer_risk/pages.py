@@ -41,7 +41,7 @@ class Example:
     Args:
         case: Its id.
         volume: Image (C, X, Y, Z), affine and labels (X, Y, Z).
-        prediction: Classes (X, Y, Z), numbered as the predicting model does.
+        prediction: Classes (X, Y, Z), numbered as the names that `plot_examples` is given.
         maps: Risk maps (1, X, Y, Z), such as those before and after, all on one span.
         source: What the source decided (X, Y, Z), whose border is drawn on the maps too.
     """
@@ -73,7 +73,7 @@ def plot_examples(
     Args:
         examples: Rows.
         classes: Target classes, background first.
-        predicted: Classes of the predicting model, where they are others.
+        predicted: Name of each number in the predictions, background first, where they are others.
         titles: Of all columns, where they are not `image`, `label` and so on.
         axis: Array axis along which the slices lie.
         index: Slice; where not given, that with the most risk over the maps of the row.

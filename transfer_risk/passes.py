@@ -21,7 +21,7 @@ from transfer_risk.channels import in_order
 from transfer_risk.prediction import give_back_memory, predict_case, predict_volume, reason
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import Volume, read
+from transfer_risk.volumes import Volume, nothing_counts, read
 
 CACHE = 2**30
 Progress = Callable[[str], None]
@@ -46,6 +46,7 @@ class Predictions:
     progress: Progress | None = None
     every_slice: bool = False
     failed: dict[str, str] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
     _kept: dict[str, int] = field(default_factory=dict)  # where in the file
     _file: IO[bytes] = field(default_factory=_unbuffered)
 
@@ -54,23 +55,38 @@ class Predictions:
         weakref.finalize(self, self._file.close)
 
     def __iter__(self) -> Iterator[tuple[Case, Tensor, Tensor]]:
-        """Case, probabilities, labels; a case that cannot be read or predicted is noted in `failed` and left out."""
+        """Case, probabilities, labels.
+
+        Left out are cases that cannot be read or predicted, noted in `failed`, and those without a voxel that counts, in
+        `empty`.
+        """
         for case in self.cases:
-            if case.id in self.failed:
+            if case.id in self.failed or case.id in self.empty:
                 continue
             give_back_memory()
             if case.id not in self._kept:
                 try:
-                    theta, labels = self._predicted(case)
+                    found = self._predicted(case)
                 except ValueError as error:
                     self.failed[case.id] = reason(case.id, error)
                     continue
+                if found is None:
+                    self.empty.append(case.id)
+                    continue
+                theta, labels = found
+                del found
                 self._keep(case.id, theta, labels)
             else:
                 self._file.seek(self._kept[case.id])
                 theta, labels = (torch.from_numpy(np.load(self._file)) for _ in range(2))
             yield case, theta, labels
             del theta, labels
+
+    @property
+    def nothing(self) -> str:
+        """Why no case has given anything."""
+        empty = [nothing_counts(case) for case in self.empty]
+        return next(iter([*self.failed.values(), *empty]), "no case was given")
 
     def _keep(self, case: str, theta: Tensor, labels: Tensor) -> None:
         """Write a case to the file if the budget and the disk hold it; else it is predicted again."""
@@ -88,16 +104,15 @@ class Predictions:
         self._kept[case] = place
         self.budget -= size
 
-    def _predicted(self, case: Case) -> tuple[Tensor, Tensor]:
+    def _predicted(self, case: Case) -> tuple[Tensor, Tensor] | None:
+        """Probabilities and labels of the voxels that count; None where none does."""
         if self.progress:
             self.progress(f"{self.source.name}: {case.id}")
         volume = [read_for(self.source, case, self.task, every_slice=self.every_slice)]
         labels = volume[0].labels
         assert labels is not None
         if not (labels >= 0).any():
-            raise ValueError(
-                f"case {case.id}: no voxel counts; look at region, ignore and [slices] of the task"
-            )
+            return None
         if self.source.stored is None:  # the image is let go of as soon as the network has its own
             theta = predict_volume(self.source, volume.pop(), every_slice=False)
         else:

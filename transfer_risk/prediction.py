@@ -113,6 +113,24 @@ def predict_images(source: Source, images: Tensor, *, air: Sequence[float] | Non
     return activated(outputs[(slice(None), slice(None), *crop)], source.activation)
 
 
+def check_size(source: Source, volume: Volume, done: set[tuple[int, ...]]) -> None:
+    """Run the network on one image of a volume, or on one window of it, unless `done` has its shape, which is added.
+
+    Raises:
+        ValueError: if the network cannot work on it.
+    """
+    size = source.preprocessing.size
+    if size and done:  # every window is as large
+        return
+    images = prepare(source, volume).images[:1]
+    if len(size) == source.spatial_dims:
+        images = images[(slice(None), slice(None), *map(slice, size))]
+    shape = tuple(size or images.shape[2:])
+    if shape not in done:
+        predict_images(source, images)
+        done.add(shape)
+
+
 def _windows(source: Source, images: Tensor, size: tuple[int, ...]) -> Tensor:
     """Blended raw outputs of images that are larger than the window somewhere and nowhere smaller."""
 

@@ -124,7 +124,7 @@ def _scores(
             f"sources must share a case with foreground that all of them can predict; {'; '.join(lost)}. Rank fewer sources"
         )
     for source in sources:  # that could predict what another one could not: again, on what is left
-        if source.name in scores and set(scores[source.name].cases) != kept:
+        if source.name in scores and set(scores[source.name].failed) != set(dropped):
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
     return scores, dropped, failed
 

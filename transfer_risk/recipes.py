@@ -64,7 +64,7 @@ class Recipe:
         schedule: `constant`, or `cosine` (to 0 along half a period).
         freeze: `encoder` (the source's own expression), `none`, or a regular expression on parameter names.
         head: `keep`, `new`, `probe` (fitted to the training cases before the first step), or `auto`: keep where
-            source and target have equally many classes, else new.
+            source and target have equally many classes, with the same names or none in common, else new.
         init: `source`, or `random`: from scratch, nothing frozen.
         n_cases: Few-shot: only so many training cases (0 = all); nested for one seed.
         n_slices: Few-shot: only so many training slices (0 = all); nested for one seed.

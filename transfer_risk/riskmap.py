@@ -18,7 +18,8 @@ Extent = Literal["image", "case", "set"]
 class Span:
     """Scale of a hardness map: transferability from `low` (hardness 1) to `high` (hardness 0), in nats.
 
-    Two maps can be compared on one span only. Tensors broadcast over the batch: shape () or (B,).
+    Two maps can be compared on one span only. The span of a map that is NaN throughout is NaN, and adds nothing to another
+    (`|`). Tensors broadcast over the batch: shape () or (B,).
     """
 
     low: Tensor
@@ -49,7 +50,7 @@ class Span:
             return cls(torch.stack([e.low for e in ends]), torch.stack([e.high for e in ends]))
         ignored = transferability.isnan()
         if bool(ignored.all()):
-            nothing = transferability.new_zeros(())
+            nothing = transferability.new_full((), torch.nan)
             return cls(nothing, nothing)
         low = transferability.masked_fill(ignored, torch.inf).amin()
         high = transferability.masked_fill(ignored, -torch.inf).amax()
@@ -60,7 +61,7 @@ class Span:
 
     def __or__(self, other: Span) -> Span:
         """The span that covers both."""
-        return Span(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+        return Span(torch.fmin(self.low, other.low), torch.fmax(self.high, other.high))
 
 
 @dataclass(frozen=True, eq=False)

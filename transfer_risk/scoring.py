@@ -17,7 +17,7 @@ from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.overlaps import overlap_dice, shared_by_groups
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, shared_classes
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
 from transfer_risk.textrows import listed
@@ -33,7 +33,7 @@ class Score:
     Args:
         source: Its name.
         estimates: By score name; `leep[NAME]` and `eep_dice[NAME]` by class.
-        cases: Ids of the cases that were used.
+        cases: Ids of the cases that were used: those with a voxel that counts.
         per_case: Rows (case, score, class, value).
         pixels: Number of voxels that counted.
         seconds: Wall time.
@@ -63,6 +63,9 @@ def score(
 ) -> Score:
     """Scores of a source on the training cases of a task (or on the given ones), with intervals over cases.
 
+    A case without a voxel that counts, such as a healthy one where slices with foreground are selected, says nothing of
+    the source: it is no case of the score, and a warning names it.
+
     Raises:
         ValueError: if channels or dimensions do not fit, or no case can be used.
     """
@@ -70,17 +73,18 @@ def score(
     channel_order(source, task.channels)
     used = task.split("train") if cases is None else cases
     predictions = Predictions(source, task, used, cache, progress)
-    classes, shared = task.classes, _shared_classes(source, task)
+    classes, shared = task.classes, shared_classes(source.classes, task.classes)
     joints, hard, plain = first_pass(predictions, len(classes), shared)
     if not joints:
-        raise ValueError(next(iter(predictions.failed.values()), "no case was given"))
+        raise ValueError(predictions.nothing)
     if not sum(table[1:].sum() for table in hard):
         lost = f"; {listed(list(predictions.failed.values()))}" if predictions.failed else ""
         raise ValueError(
             f"task {task.name}: no foreground in {len(joints)} of {len(used)} cases that source {source.name} can predict; "
             f"look at [labels], region and [slices]{lost}"
         )
-    scored = [c for c in used if c.id not in predictions.failed]
+    left_out = {*predictions.failed, *predictions.empty}
+    scored = [c for c in used if c.id not in left_out]
     good, groups = tuple(c.id for c in scored), tuple(c.unit for c in scored)
     others = others_of(joints, groups)
     second = second_pass(predictions, reduce(add, joints), others)
@@ -108,17 +112,8 @@ def score(
         time.perf_counter() - start,
         source.licence,
         dict(predictions.failed),
-        tuple(_warnings(source, task, good, groups, absent)),
+        tuple(_warnings(source, task, scored, absent, predictions.empty)),
     )
-
-
-def _shared_classes(source: Source, task: Task) -> dict[int, int]:
-    """Target class number -> source class number of the foreground names that both have."""
-    return {
-        k: source.classes.index(name)
-        for k, name in enumerate(task.classes)
-        if k and name in source.classes[1:]
-    }
 
 
 def _dice_values(
@@ -171,17 +166,19 @@ def _per_case(
 def _warnings(
     source: Source,
     task: Task,
-    cases: tuple[str, ...],
-    groups: tuple[str, ...],
+    cases: Sequence[Case],
     absent: Sequence[str],
+    empty: Sequence[str],
 ) -> Iterator[str]:
     """What a reader of the scores should know."""
-    for note in (source.seen_note(task, cases, "scored"), channel_note(source, task.channels)):
+    ids, several = [c.id for c in cases], len({c.unit for c in cases})
+    for note in (source.seen_note(task, ids, "scored"), channel_note(source, task.channels)):
         if note:
             yield note
+    if empty:
+        yield f"no voxel counts in {listed(empty)}: not among the {len(cases)} scored cases"
     for name in absent:
         yield f"class {name} has no voxel that counts in the scored cases: nothing is said of it"
-    several = len(set(groups))
     if several == 1:
         one = "one case" if len(cases) == 1 else f"{len(cases)} cases of one group"
         yield f"source {source.name}: {one}; no interval, nothing left out"

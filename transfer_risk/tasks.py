@@ -210,11 +210,7 @@ class Task:
             ("channels", self.channels),
             ("ids of cases", ids),
         ):
-            texts(what, names)
-            if twice := sorted(n for n, count in Counter(names).items() if count > 1):
-                raise ValueError(
-                    f"{what} must be unique; {', '.join(twice)} is there more than once"
-                )
+            unique(what, names)
         if len(self.classes) < 2:
             raise ValueError(
                 f"classes must name background and at least one more; got {list(self.classes)}"
@@ -325,6 +321,15 @@ def texts(name: str, values: Sequence[object]) -> None:
     """Raise ValueError unless named values are texts, and not the letters of one."""
     if isinstance(values, str) or not all(isinstance(v, str) for v in values):
         raise ValueError(f"{name} must be a tuple of texts in quotes; got {values!r}")
+
+
+def unique(name: str, values: Sequence[str]) -> None:
+    """Raise ValueError unless named values are texts, each of them once."""
+    texts(name, values)
+    if twice := sorted(n for n, count in Counter(values).items() if count > 1):
+        raise ValueError(
+            f"{name} must be unique; {', '.join(twice)} is there more than once; give each a name of its own"
+        )
 
 
 def raw_values(name: str, values: Any, *, some: bool = False) -> None:

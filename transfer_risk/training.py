@@ -68,14 +68,15 @@ def begin(
         tell: Called with what is under way.
 
     Raises:
-        ValueError: if head, channels, device or freezing do not fit, nothing is trainable, or the training cases have no
-            foreground.
+        ValueError: if head, channels, device or freezing do not fit, nothing is trainable, the training cases have no
+            foreground, or a case that the decision is tuned on is of a size that the network cannot take.
     """
     student, kept = untrained(source, task, recipe)
     if check:
         check(student)
     training, validation = few_shot(task, recipe)
-    check_cases(task, validation)
+    tuning = validation or (training if recipe.decision == "tuned" else ())
+    check_cases(task, tuning, replace(student, name=source.name))
     student = replace(student, trained=_record(source, task, training, recipe))
     classes = len(task.classes)
     samples = collect(source, training, task, mapped=recipe.method in MAPPED, progress=tell)
@@ -103,9 +104,9 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     refuse_stored(source)
     channel_order(source, task.channels)
     _check_device(recipe.device)
-    scratch, classes = recipe.init == "random", len(task.classes)
+    scratch = recipe.init == "random"
     student, kept = adapted_source(
-        source, classes, head=recipe.head, scratch=scratch, seed=recipe.seed
+        source, task.classes, head=recipe.head, scratch=scratch, seed=recipe.seed
     )
     if kept and not scratch:
         student = in_class_order(student, task.classes)

@@ -75,6 +75,11 @@ def restrict(
     np.moveaxis(labels, task.slices.axis, 0)[~keep] = -1
 
 
+def nothing_counts(case: str) -> str:
+    """What is said where no voxel of any case counts, of the case with this id."""
+    return f"case {case}: no voxel counts; look at region, ignore and [slices] of the task"
+
+
 def read_images(paths: tuple[str, ...]) -> Volume:
     """Channels of one examination, one file each, all on one grid."""
     first, affine = load(paths[0])

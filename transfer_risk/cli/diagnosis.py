@@ -130,7 +130,7 @@ def score_command(
     click.echo(ranking_text(ranking, format_), nl=False)
     if out:
         write_ranking(ranking, out)
-    notes([w for s in ranking.scores for w in s.warnings], "warning")
+    notes(list(dict.fromkeys(w for s in ranking.scores for w in s.warnings)), "warning")
     fail(
         [
             *failed,

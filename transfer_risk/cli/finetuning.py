@@ -19,7 +19,7 @@ OPTIONS = {  # option of the recipe -> what it does
     "optimiser": "sgd has momentum 0.9.",
     "schedule": "Of the learning rate; cosine ends at 0.",
     "freeze": "encoder (what the source says), none, or a regular expression on parameter names.",
-    "head": "auto keeps it where source and target have equally many classes.",
+    "head": "auto keeps it for equally many classes, with the same names or none in common.",
     "init": "random: from scratch, nothing frozen; the reference for negative transfer.",
     "n_cases": "Few-shot: only so many training cases, nested by seed; 0 = all.",
     "n_slices": "Few-shot: only so many training slices, nested by seed; 0 = all.",

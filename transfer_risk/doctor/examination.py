@@ -119,8 +119,8 @@ def _examine_label(made: Examined, path: str, task: Task, inside: Array | None) 
     made.pixels = np.bincount(labels[labels >= 0], minlength=len(task.classes))
     if not made.pixels.sum():
         problem = "no voxel counts"
-        remedy = "look at region, ignore and [slices] of the task"
-        made.findings.append(Finding("error", "labels", path, problem, remedy))
+        remedy = "it is not scored; look at region, ignore and [slices] of the task if it should be"
+        made.findings.append(Finding("warning", "labels", path, problem, remedy))
 
 
 def undeclared(values: dict[float, int], task: Task) -> list[float]:

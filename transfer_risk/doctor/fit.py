@@ -14,7 +14,7 @@ from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
 from transfer_risk.passes import CACHE
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, same_classes, shared_classes
 from transfer_risk.tasks import Task
 from transfer_risk.textrows import listed
 
@@ -48,7 +48,7 @@ def _channels(source: Source, task: Task) -> Iterator[Finding]:
 
 def _classes(source: Source, task: Task) -> Iterator[Finding]:
     where = f"{source.name}: classes"
-    shared = [name for name in task.classes[1:] if name in source.classes[1:]]
+    shared = [task.classes[k] for k in shared_classes(source.classes, task.classes)]
     if shared:
         found = (
             f"names that source and task share: {', '.join(shared)}; plain Dice is scored on them"
@@ -79,7 +79,7 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
         yield Finding("warning", "parameters", where, found, remedy)
         return
     frozen = sum(p.numel() for p in encoder_parameters(source.network, source.encoder).values())
-    head = "kept" if len(source.classes) == len(task.classes) else "new"
+    head = "kept" if same_classes(source.classes, task.classes) else "new"
     found = (
         f"{total:,} parameters load; {pattern!r} freezes {frozen:,} ({100 * frozen / max(total, 1):.1f} %) in fine-tuning; "
         f"head {head}"
