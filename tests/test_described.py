@@ -52,6 +52,16 @@ def test_orientations_in_any_order_are_taken(orientation):
         ("format = 1", "format = 1\nencoder = 5", "encoder must be a regular expression; got 5"),
         ("format = 1", "format = 1\nlabels = {a = 40000}", "whole number of 16 bits"),
         ("[trained]", "[trained]\ncases = 5", "trained.cases must be a list; got 5"),
+        (
+            "[trained]",
+            "[trained]\nancestors = [5]",
+            "trained.ancestors must be a list of tables; got",
+        ),
+        (
+            "[trained]",
+            "[trained]\nancestors = [{cases = 5}]",
+            "trained.ancestors.cases must be a list; got 5",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):

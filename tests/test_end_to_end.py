@@ -647,3 +647,11 @@ def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
     assert "trained on 1 of the 1 scored cases" in note({"dataset": own, "cases": ["a"]})
     for trained in ({}, {"dataset": "Dataset002_Y"}, {"dataset": own, "cases": ["b"]}):
         assert not note(trained)
+        assert "trained on 1 of" in note(
+            trained | {"ancestors": [{"dataset": own, "cases": ["a"]}]}
+        )
+        assert "is not known" in note(trained | {"ancestors": [{"dataset": own}]})
+    both = {"dataset": own, "cases": ["a"], "ancestors": [{"dataset": own}]}
+    assert note(both) == (
+        "source source was trained on 1 of the 1 scored cases, and on Dataset001_X cases that are not known"
+    )

@@ -641,6 +641,34 @@ def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(
     assert scratch.exit_code == 0 and "was trained on" not in scratch.stderr
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_source_was_trained_on_is_known_after_two_fine_tunings(folder, known):
+    path = folder / "tasks" / "blobs.toml"
+    task, first = tr.load_task(path), folder / "source"
+    ids = [c.id for c in task.split("test")]
+    trained = {"dataset": "Dataset001_Blobs"} | ({"cases": ids} if known else {"folds": [0]})
+    tr.save_source(replace(tr.load_source(first), trained=trained), first)
+    assert tune(folder, "--iterations", 1, "--n-cases", 1, out="one").exit_code == 0
+    again = tune(folder, "--iterations", 1, out="two", source="one")
+    whether = "was trained on Dataset001_Blobs too; whether on the {} cases is not known"
+    one = "was trained on 2 of the 2 {} cases" if known else whether
+    assert f"warning: source blobs-risk-map {one.format('test')}" in again.stderr
+    model = tr.load_source(folder / "two")
+    assert [a.get("cases") for a in model.trained["ancestors"]] == [
+        tr.load_source(folder / "one").trained["cases"],
+        ids if known else None,
+    ]
+    assert [a["name"] for a in model.trained["ancestors"]] == ["blobs-risk-map", "source"]
+    assert model.seen(task, ids) == (ids if known else [])
+    mapped = run("map", path, folder / "two", "--out", folder / "maps")
+    assert one.format("mapped") in mapped.stderr
+    compared = run("compare", folder / "two")
+    assert ("two: its source was trained on 2 of these 2 cases" in compared.stdout) == known
+    scratch = tune(folder, "--iterations", 1, "--init", "random", out="scratch", source="two")
+    assert scratch.exit_code == 0
+    assert tr.load_source(folder / "scratch").trained["ancestors"] == []
+
+
 def test_channels_that_are_taken_by_position_are_warned_of(folder):
     assert "warning" not in tune(folder, "--iterations", 1, out="a").stderr
     path = folder / "source" / "source.toml"

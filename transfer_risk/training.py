@@ -162,7 +162,8 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
 
 
 def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -> dict[str, object]:
-    """What the student was trained on."""
+    """What the student was trained on, and what it was fine-tuned from."""
+    inherited = recipe.init == "source"
     return {
         "task": task.name,
         "dataset": Path(task.root).name,
@@ -171,5 +172,6 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
         "iterations": recipe.iterations,
         "seed": recipe.seed,
         "method": recipe.method,
-        "source": source.name if recipe.init == "source" else "",
+        "source": source.name if inherited else "",
+        "ancestors": source.lineage if inherited else [],
     }
