@@ -613,6 +613,7 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     runs = [tr.load_run(tmp_path / name) for name in ("one", "two")]
     tr.compare(runs)
     label = task.split("test")[0].label
+    original = Path(label).read_bytes()
     image = nib.load(label)
     changed = np.asarray(image.dataobj).copy()
     changed[0] = 1 - np.minimum(changed[0], 1)
@@ -620,9 +621,28 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     tr.finetune(tr.load_source(source), task, recipe, out=tmp_path / "three")
     with pytest.raises(ValueError, match=r"same labels; \w+/label of .*three is another than that"):
         tr.compare([runs[0], tr.load_run(tmp_path / "three")])
+    Path(label).write_bytes(original)
     path.write_text(path.read_text().replace("b = [", "b = [7, "))
     with pytest.raises(ValueError, match=r"blobs\.toml: has been changed since .*one was made"):
         tr.compare([tr.load_run(tmp_path / "one")])
+
+
+@pytest.mark.parametrize("part", ["label", "image"])
+def test_a_finished_run_is_not_read_with_data_that_was_changed_since(folder, part):
+    assert tune(folder, "--iterations", 1).exit_code == 0
+    case = tr.load_task(folder / "tasks" / "blobs.toml").split("test")[-1]
+    path = Path(case.label if part == "label" else case.images[0])
+    image = nib.load(path)
+    data = np.asarray(image.dataobj).copy()
+    data[:2] = data.max() - data[:2]
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+    words = f"{path}: has been changed since {folder / 'run'} was made, whose measures are of the"
+    refused(run("compare", folder / "run"), words)
+    refused(run("plot", folder / "run", "--out", folder / "figure.png"), words)
+    manifest = json.loads((folder / "run" / "manifest.json").read_text())
+    del manifest["inputs"]
+    (folder / "run" / "manifest.json").write_text(json.dumps(manifest))
+    assert run("compare", folder / "run").exit_code == 0
 
 
 def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(folder):

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest
-from transfer_risk.imagefiles import load
+from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
+from transfer_risk.volumes import Volume, read
 
 Stage = Literal["before", "after"]
 
@@ -72,11 +73,7 @@ class Run:
         """
         path = self.path / self.config["task"]
         task = load_task(path)
-        if self.inputs and digest(path) != self.inputs.get("task"):
-            raise ValueError(
-                f"{path}: has been changed since {self.path} was made, whose measures are of the old one; restore it, or "
-                "fine-tune again"
-            )
+        self._check_unchanged("task", path)
         return task
 
     @property
@@ -97,6 +94,18 @@ class Run:
         found: list[str] = self.manifest.get("seen", [])
         return found
 
+    def volume(self, case: Case) -> Volume:
+        """Images and labels of a test case, every slice.
+
+        Raises:
+            ValueError: naming the file, if it cannot be read, or is no longer what the run was measured with.
+        """
+        for number, image in enumerate(case.images):
+            self._check_unchanged(f"{case.id}/image {number}", Path(file_and_channel(image)[0]))
+        if case.label:
+            self._check_unchanged(f"{case.id}/label", Path(case.label))
+        return read(case, self.task, every_slice=True)
+
     def transferability(self, stage: Stage, case: Case) -> NDArray[np.float32]:
         """T (X, Y, Z) in nats, NaN where ignored, on the joint of the other test cases."""
         return np.asarray(self._load(stage, case, "transferability"), dtype=np.float32)
@@ -109,6 +118,15 @@ class Run:
         """Rows of log.csv."""
         with open(self.path / "log.csv", encoding="utf-8", newline="") as file:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+    def _check_unchanged(self, name: str, path: Path) -> None:
+        """Raise ValueError where a file is another than the input that the manifest has by the name."""
+        recorded = self.inputs.get(name)
+        if recorded and digest(path) != recorded:
+            raise ValueError(
+                f"{path}: has been changed since {self.path} was made, whose measures are of the old one; restore it, or "
+                "fine-tune again"
+            )
 
     def _load(self, stage: Stage, case: Case, what: str) -> NDArray[Any]:
         path = self.path / "maps" / stage / f"{case.id}_{what}.nii.gz"

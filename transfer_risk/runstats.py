@@ -14,7 +14,6 @@ from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.riskmap import Span
 from transfer_risk.runs import Run, Stage
 from transfer_risk.tasks import Case
-from transfer_risk.volumes import read
 
 Cell = tuple[str, Stage, str]  # run, stage, quantity
 MEASURES = ("dice", "hd95", "recall", "precision")
@@ -43,7 +42,7 @@ def case_values(
 ) -> Iterator[tuple[Cell, float]]:
     """Every number of one case, always in the same order."""
     task = runs[0].task
-    volume = read(case, task, every_slice=True)
+    volume = runs[0].volume(case)
     labels = volume.labels
     assert labels is not None
     target = distance_to_boundary(labels, volume.spacing)
