@@ -512,6 +512,23 @@ def test_no_foreground_leaves_nothing(folder):
     assert not (folder / "run").exists()
 
 
+@pytest.mark.filterwarnings("default")
+def test_classes_without_a_training_voxel_are_named_and_recorded(tmp_path):
+    path = write_blobs(tmp_path, classes=("a", "b", "c"))
+    tr.save_source(make_source(("background", "a", "b", "c")), tmp_path / "source")
+    for case in tr.load_task(path).split("train"):
+        image = nib.load(case.label)
+        data = np.minimum(np.asarray(image.dataobj), 1)
+        nib.save(nib.Nifti1Image(data, image.affine), case.label)
+    result = tune(tmp_path, "--iterations", 1)
+    assert result.exit_code == 0
+    for name in ("b", "c"):
+        words = f"warning: class {name} has no voxel that counts in the training slices: nothing is"
+        assert words in result.stderr
+    assert "class a has" not in result.stderr
+    assert tr.load_run(tmp_path / "run").manifest["absent"] == ["b", "c"]
+
+
 def test_a_bad_test_case_is_found_before_training(folder, monkeypatch):
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     case = task.split("test")[0]

@@ -165,6 +165,7 @@ def _record(
             "validation": [c.id for c in start.validation],
             "test": [c.id for c in task.split("test")],
         },
+        "absent": list(start.absent),
         "head": "kept" if start.kept_head else "new",
         "seconds": {
             "training": round(trained - began, 2),
