@@ -232,7 +232,7 @@ def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
     (tmp_path / "bad" / "config.toml").write_text(options)
     (tmp_path / "bad" / "metrics.csv").unlink()
     result = run("compare", folder / "helped", tmp_path / "bad")
-    assert "metrics.csv: no such file; fine-tune again" in result.stderr
+    assert "metrics.csv: no such file; start the same finetune command again" in result.stderr
     assert "helped: 0 of 4" in result.stdout
 
 
@@ -259,7 +259,7 @@ def test_maps_that_are_missing_or_do_not_fit_are_named(folder, tmp_path):
     write_run(tmp_path / "short", path, {"before": maps, "after": maps})
     case = next(iter(maps))
     (tmp_path / "short/maps/after" / f"{case}_transferability.nii.gz").unlink()
-    with pytest.raises(ValueError, match=r"_transferability.nii.gz: no such file; the run is inc"):
+    with pytest.raises(ValueError, match=r"_transferability.nii.gz: no such file; start the"):
         tr.compare([tr.load_run(tmp_path / "short")])
     cut = {k: (v[:-1], p) for k, (v, p) in maps.items()}
     write_run(tmp_path / "cut", path, {"before": cut, "after": cut})

@@ -161,6 +161,40 @@ def test_resuming_what_is_finished_or_unknown(folder):
     refused(tune(folder, source="run"), "source = '../source', not '.'")
 
 
+@pytest.mark.parametrize("options", [(), ("--init", "random")])
+def test_measures_and_maps_that_a_finished_run_has_lost_are_made_again(folder, options):
+    assert tune(folder, *options).exit_code == 0
+    out = folder / "run"
+    kept = ("metrics.csv", "manifest.json", "model/model.safetensors")
+    known = {name: (out / name).read_bytes() for name in kept}
+    maps = {p: np.asarray(nib.load(p).dataobj) for p in (out / "maps").rglob("*.nii.gz")}
+    case = tr.load_run(out).cases[0].id
+    names = [f"maps/after/{case}_{what}.nii.gz" for what in ("risk", "prediction")]
+    needed = [f"maps/after/{case}_transferability.nii.gz", "metrics.csv"]
+    for lost in (out / name for name in (*names, *needed)):
+        lost.unlink()
+        if lost in {out / name for name in needed}:
+            words = f"{lost}: no such file; start the same finetune command again"
+            refused(run("compare", out), words)
+        result = tune(folder, *options, "--resume")
+        assert result.exit_code == 0 and "Dice after" in result.stdout, result.output
+        assert run("compare", out).exit_code == 0
+        assert {name: (out / name).read_bytes() for name in kept} == known
+        for path, data in maps.items():
+            np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), data)
+    assert set((out / "maps").rglob("*.nii.gz")) == set(maps)
+
+
+@pytest.mark.parametrize("lost", ["model", "model/model.safetensors", "log.csv"])
+def test_a_finished_run_without_its_model_or_log_says_what_to_do(folder, lost):
+    assert tune(folder, "--iterations", 1).exit_code == 0
+    path = folder / "run" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    words = f"no such file, and only training makes it; delete the folder {folder / 'run'} and"
+    for again in ((), ("--resume",)):
+        refused(tune(folder, "--iterations", 1, *again), words)
+
+
 @pytest.mark.parametrize("decision", ["argmax", "tuned", "adjusted"])
 @pytest.mark.parametrize("method", ["risk-map", "class-weight"])
 def test_every_decision_is_stored_and_applied(folder, decision, method):

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def finetune(
 
     The risk comes from the source on the training cases before training (static, as in the paper). With `out` a run
     folder is written (see `runs`): it is evaluated and mapped before and after on the test cases. A run that was cut
-    off goes on from its newest state when the same call is made again, and ends with the same bits.
+    off goes on from its newest state when the same call is made again, and ends with the same bits; of a finished one
+    measures and maps that have been lost are made again.
 
     Args:
         source: Not changed.
@@ -59,8 +60,8 @@ def finetune(
 
     Raises:
         ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
-            the result could not be saved, a test case cannot be read, or `out` holds another run (the difference is
-            named); nothing is written then.
+            the result could not be saved, a test case cannot be read, `out` holds another run (the difference is
+            named), or a finished one without its model or log; nothing is written then.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
@@ -70,7 +71,7 @@ def finetune(
         return _trained(start, task, options, None, progress=progress, tell=tell, report=report)
     folder = RunFolder.of(out, source, task, options, resume=resume)
     if folder.finished:
-        return _finished(folder.path / "model", source)
+        return _finished(folder, source, task, options, tell)
     clock = [time.time()]
     check_cases(task, task.split("test"))
     start = begin(source, task, options, check=_check_saving, tell=tell)
@@ -78,22 +79,61 @@ def finetune(
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
     clock.append(time.time())
     save_source(student, folder.path / "model")
-    stages: dict[Stage, Source] = {"after": student}
-    if options.init == "source":
-        stages = {"before": source, "after": student}
-    _measure(folder, stages, task, options, tell)
+    _measure(folder, _stages(source, student, options), task, options, tell)
     clock.append(time.time())
-    seen = source.seen(task, [c.id for c in task.split("test")]) if "before" in stages else []
+    transferred = options.init == "source"
+    seen = source.seen(task, [c.id for c in task.split("test")]) if transferred else []
     folder.write_manifest(_record(start, task, command, clock) | {"seen": seen})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))
 
 
-def _finished(model: Path, source: Source) -> Source:
-    """The student of a finished run; trusted with code no further than the source that was loaded already."""
+def _finished(
+    folder: RunFolder,
+    source: Source,
+    task: Task,
+    recipe: Recipe,
+    tell: Callable[[str], None] | None,
+) -> Source:
+    """The student of a finished run, whose measures and maps are made again where one of them has been lost.
+
+    It is trusted with code no further than the source that was loaded already.
+
+    Raises:
+        ValueError: if model or log are lost.
+    """
+    model = folder.path / "model"
+    scripted = source.architecture.get("target") == "torchscript"
+    weights = model / ("model.ts" if scripted else "model.safetensors")
+    trained = (model / "source.toml", weights, folder.path / "log.csv")
+    if lost := [path for path in trained if not path.is_file()]:
+        raise ValueError(
+            f"{lost[0]}: no such file, and only training makes it; delete the folder {folder.path} and fine-tune again"
+        )
     network = read_toml(model / "source.toml").get("network", {})
     known = all(network.get(k) == source.architecture.get(k) for k in ("target", "arguments"))
-    return load_source(model, trust=known)
+    student = load_source(model, trust=known)
+    stages = _stages(source, student, recipe)
+    if not all(path.is_file() for path in _results(folder.path, stages, task)):
+        _measure(folder, stages, task, recipe, tell)
+    return student
+
+
+def _stages(source: Source, student: Source, recipe: Recipe) -> dict[Stage, Source]:
+    """The models that are measured; random weights say nothing before training."""
+    if recipe.init == "source":
+        return {"before": source, "after": student}
+    return {"after": student}
+
+
+def _results(path: Path, stages: Collection[Stage], task: Task) -> list[Path]:
+    """The files that `_measure` writes."""
+    names = [
+        f"{case.id}_{what}.nii.gz"
+        for case in task.split("test")
+        for what in ("risk", "transferability", "prediction")
+    ]
+    return [path / "metrics.csv", *(path / "maps" / s / name for s in stages for name in names)]
 
 
 def _trained(

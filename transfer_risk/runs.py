@@ -132,9 +132,14 @@ class Run:
         path = self.path / "maps" / stage / f"{case.id}_{what}.nii.gz"
         if not path.is_file():
             raise ValueError(
-                f"{path}: no such file; the run is incomplete, start it again with --resume"
+                f"{path}: no such file; start the same finetune command again, which makes lost maps again"
             )
-        return load(str(path))[0]
+        try:
+            return load(str(path))[0]
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, or delete it and start the same finetune command again"
+            ) from None
 
 
 def load_run(path: str | Path) -> Run:
@@ -164,7 +169,9 @@ def load_run(path: str | Path) -> Run:
             f"{folder / 'config.toml'}: must have {missing[0]}, as finetune --out writes it, and has not; fine-tune again"
         )
     if not (folder / "metrics.csv").is_file():
-        raise ValueError(f"{folder / 'metrics.csv'}: no such file; fine-tune again")
+        raise ValueError(
+            f"{folder / 'metrics.csv'}: no such file; start the same finetune command again, which measures again"
+        )
     return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
 
 
@@ -186,6 +193,7 @@ def _measures(path: Path) -> dict[Stage, tuple[Measure, ...]]:
                 found[stage].append(Measure(row["case"], row["class"], *numbers))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or fine-tune again"
+            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or delete it and start "
+            "the same finetune command again"
         ) from None
     return {"before": tuple(found["before"]), "after": tuple(found["after"])}
