@@ -236,6 +236,31 @@ def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
     assert "helped: 0 of 4" in result.stdout
 
 
+@pytest.mark.parametrize("what", ["after/{}_transferability", "before/{}_prediction"])
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_run_without_whole_maps_is_named_and_the_others_are_done(
+    folder, runs, tmp_path, what, damaged
+):
+    bad = tmp_path / "bad"
+    shutil.copytree(folder / "harmed", bad)
+    path = bad / "maps" / f"{what.format(runs[0].cases[-1].id)}.nii.gz"
+    content = path.read_bytes()
+    path.unlink()
+    if damaged:
+        path.write_bytes(content[: len(content) // 2])
+    (bad / "config.toml").write_text(
+        (bad / "config.toml").read_text().replace("../tasks", str(folder / "tasks"))
+    )
+    result = run("compare", folder / "helped", bad)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "helped: 0 of 4" in result.stdout and "bad" not in result.stdout
+    words = "cannot be read as an image" if damaged else "no such file"
+    assert result.stderr.count("error: ") == 1 and f"error: {path}: {words}" in result.stderr
+    assert "start the same finetune command again" in result.stderr
+    alone = run("compare", bad)
+    assert alone.exit_code == 1 and f"{path}: {words}" in alone.stderr
+
+
 def test_runs_that_do_not_fit_are_refused(folder, runs, tmp_path):
     with pytest.raises(ValueError, match="runs must be at least one finished run; got none"):
         tr.compare([])

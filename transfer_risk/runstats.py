@@ -24,6 +24,15 @@ def stages(run: Run) -> tuple[Stage, ...]:
     return ("after",) if run.from_scratch else ("before", "after")
 
 
+def check_maps(run: Run) -> None:
+    """Raise ValueError where a map or prediction that `case_values` reads is missing or damaged, naming the first."""
+    for case in run.cases:
+        for stage in stages(run):
+            run.transferability(stage, case)
+        if not run.from_scratch:
+            run.prediction("before", case)
+
+
 def common_span(runs: Sequence[Run]) -> Span:
     """Span of all maps of the runs, over their stages and test cases."""
     return reduce(

@@ -133,15 +133,19 @@ class Reading:
 
 
 def load_runs(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
-    """The runs that load, and a sentence for each that does not."""
+    """The runs that load and have whole maps, and a sentence for each that does not."""
     from transfer_risk.runs import load_run
+    from transfer_risk.runstats import check_maps
 
     runs, failed = [], []
     for path in paths:
         try:
-            runs.append(load_run(path))
+            run = load_run(path)
+            check_maps(run)
         except ValueError as error:
             failed.append(str(error))
+        else:
+            runs.append(run)
     if not runs:
         raise ValueError("; ".join(failed))
     return runs, failed
