@@ -261,6 +261,15 @@ def test_a_run_without_whole_maps_is_named_and_the_others_are_done(
     assert alone.exit_code == 1 and f"{path}: {words}" in alone.stderr
 
 
+def test_a_comparison_without_contrasts_leaves_no_older_ones(folder, tmp_path):
+    out = tmp_path / "out"
+    assert run("compare", folder / "helped", folder / "harmed", "--out", out).exit_code == 0
+    assert (out / "contrasts.csv").is_file()
+    assert run("compare", folder / "helped", "--out", out).exit_code == 0
+    written = sorted(p.name for p in out.iterdir())
+    assert written == ["changes.csv", "comparison.json", "per_case.csv"]
+
+
 def test_runs_that_do_not_fit_are_refused(folder, runs, tmp_path):
     with pytest.raises(ValueError, match="runs must be at least one finished run; got none"):
         tr.compare([])

@@ -29,11 +29,13 @@ def comparison_text(comparison: Comparison, format_: str) -> str:
 
 
 def write_comparison(comparison: Comparison, out: str | Path) -> None:
-    """Write changes.csv, contrasts.csv (of several runs), per_case.csv and comparison.json."""
+    """Write changes.csv, contrasts.csv (of several runs; an older one goes), per_case.csv and comparison.json."""
     write_text(Path(out) / "changes.csv", comparison_text(comparison, "csv"))
     if comparison.contrasts:
         rows = [_contrast(c) for c in comparison.contrasts]
         write_text(Path(out) / "contrasts.csv", csv_text(rows))
+    else:
+        (Path(out) / "contrasts.csv").unlink(missing_ok=True)
     write_text(Path(out) / "per_case.csv", csv_text(comparison.rows()))
     write_text(Path(out) / "comparison.json", comparison_text(comparison, "json"))
 
