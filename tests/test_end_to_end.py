@@ -634,6 +634,22 @@ def test_one_case_is_mapped_as_among_all(folder, tmp_path):
     assert refused.exit_code == 2 and f"has no test case {ids[1]}" in words and "--split" in words
 
 
+def test_maps_of_2d_images_have_their_stored_shape(folder, tmp_path):
+    for part in ("imagesTr", "labelsTr"):
+        for path in (folder / "data" / "Dataset001_Blobs" / part).iterdir():
+            image = nib.load(path)
+            data = np.asarray(image.dataobj)[..., 2]
+            nib.save(nib.Nifti1Image(data, image.affine), path)
+    path = folder / "tasks" / "blobs.toml"
+    small = ("--iterations", 1, "--batch", 1)
+    made = run("finetune", path, folder / "s0", "--out", tmp_path / "r", *small)
+    assert made.exit_code == 0, made.output
+    assert run("map", path, folder / "s0", "--out", tmp_path / "maps").exit_code == 0
+    maps = [*(tmp_path / "maps").iterdir(), *(tmp_path / "r" / "maps").rglob("*.nii.gz")]
+    assert {nib.load(p).shape for p in maps} == {SHAPE[:2]}
+    assert run("compare", tmp_path / "r").exit_code == 0
+
+
 def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
     task, own = SimpleNamespace(root="/data/Dataset001_X"), "Dataset001_X"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from transfer_risk.channels import channel_note, expected_channels
 from transfer_risk.files import stem_and_ending
-from transfer_risk.imagefiles import channel_count, file_and_channel, note_of, write
+from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
 
@@ -58,7 +58,12 @@ def write_predictions(
             if tell and note not in ("", *told):
                 told.add(note)
                 tell(note)
-            write(own[0], raw, affine, note=f"{MARK}{source.name} {source.decision.kind}")
+            write(
+                own[0],
+                as_stored(raw, str(ordered[0])),
+                affine,
+                note=f"{MARK}{source.name} {source.decision.kind}",
+            )
             paths.append(own[0])
             if probabilities:
                 volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))

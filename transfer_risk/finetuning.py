@@ -16,7 +16,7 @@ from transfer_risk.adapters import load_source, save_source
 from transfer_risk.evaluation import Measure, check_cases, measures, segmented
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
-from transfer_risk.imagefiles import write
+from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.loadreport import LoadReport
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
@@ -226,7 +226,8 @@ def _evaluate(
     cases: tuple[Case, ...] = task.split("test")
     for case, volume, predicted in segmented(source, task, cases, progress=tell):
         goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
-        write(goal, predicted.astype(np.uint8), volume.affine, note=f"{source.name}: classes")
+        stored = as_stored(predicted.astype(np.uint8), case.images[0])
+        write(goal, stored, volume.affine, note=f"{source.name}: classes")
         if same:
             found += measures(case.id, task.classes, volume, predicted)
         else:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from transfer_risk.channels import channel_order
-from transfer_risk.imagefiles import write
+from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.riskmap import RiskMap, Span
 from transfer_risk.scales import common_span
@@ -162,7 +162,7 @@ def _written(
     affine = read_images(case.images[:1]).affine
     for name, (data, step) in layers.items():
         path = folder / f"{case.id}_{name}.nii.gz"
-        write(path, data, affine, note=note, scaled=step)
+        write(path, as_stored(data, case.images[0]), affine, note=note, scaled=step)
         yield path
 
 
