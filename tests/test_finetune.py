@@ -482,7 +482,8 @@ def test_a_broken_case_that_is_kept_for_the_decision_leaves_nothing(folder):
         ),
         (("--freeze", "nothing"), "matches no parameter"),
         (("--freeze", "."), "matches every parameter"),
-        (("--device", "nowhere"), "device must be one that torch has here"),
+        (("--device", "nowhere"), "device must be one that torch computes on here"),
+        (("--device", "meta"), "device must be one that torch computes on here; got 'meta'"),
     ],
 )
 def test_what_does_not_fit_leaves_nothing(folder, words, said):
@@ -498,7 +499,12 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
         (("--lr", "nan"), "lr must be finite; got nan"),
         (("--seed", -1), "seed must not be negative; got -1"),
         (("--validation", 1), "validation must be a share in [0, 1); got 1.0"),
-        (("--base", 0.5), "base must be at least 1"),
+        (("--base", 0.5), "base must be from 1 to 1e6"),
+        (("--base", 1e300), "base must be from 1 to 1e6"),
+        (("--base", "inf"), "base must be finite"),
+        (("--clip", "nan"), "clip must be finite"),
+        (("--cache", "nan"), "cache must be finite"),
+        (("--seed", 10**25), "seed must be below 2**63; got 1000"),
         (("--clip", 100), "clip a percentile in [0, 100)"),
         (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
         (("--init", "random", "--freeze", "none"), "--freeze has no effect with --init random"),
@@ -612,6 +618,14 @@ def test_folders_of_something_else_are_left_alone(folder):
     assert tune(folder, out="other").exit_code == 0
     (other / "manifest.json").write_text("{")
     refused(tune(folder, out="other"), "manifest.json: is no manifest")
+    for content in (
+        '{"inputs": {}}',
+        '{"finished": true, "inputs": 5}',
+        '{"finished": true}',
+        "[]",
+    ):
+        (other / "manifest.json").write_text(content)
+        refused(tune(folder, out="other"), "manifest.json: is no manifest (")
 
 
 def test_a_folder_that_cannot_be_made_is_named(folder):

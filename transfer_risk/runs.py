@@ -31,6 +31,7 @@ from transfer_risk.tomlfiles import read_toml
 from transfer_risk.volumes import Volume, read
 
 Stage = Literal["before", "after"]
+LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +116,20 @@ class Run:
         return np.asarray(self._load(stage, case, "prediction"), dtype=np.int16)
 
     def log(self) -> list[dict[str, float]]:
-        """Rows of log.csv."""
-        with open(self.path / "log.csv", encoding="utf-8", newline="") as file:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        """Rows of log.csv.
+
+        Raises:
+            ValueError: naming the file, if it is not as it was written.
+        """
+        path = self.path / "log.csv"
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                return [{k: float(row[k]) for k in LOG} for row in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: must be the table that finetune wrote, of numbers, with the columns {', '.join(LOG)} ({error}); "
+                "restore it, or fine-tune again with another --out"
+            ) from None
 
     def _check_unchanged(self, name: str, path: Path) -> None:
         """Raise ValueError where a file is another than the input that the manifest has by the name."""

@@ -78,6 +78,9 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the words, and that labels and offsets are those of the classes."""
+        for key in ("name", "licence"):
+            if not isinstance(getattr(self, key), str):
+                raise ValueError(f"{key} must be text, in quotes; got {getattr(self, key)!r}")
         self._check_labels()
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")

@@ -149,11 +149,11 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # of `meta` there are no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"device must be one that torch has here; got {device!r} ({reason})"
+            f"device must be one that torch computes on here; got {device!r} ({reason})"
         ) from None
 
 
