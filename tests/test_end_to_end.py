@@ -654,6 +654,16 @@ def test_numbers_that_are_none_are_refused_with_their_option(folder, tmp_path, w
     assert seed.exit_code == 2 and "--seed" in seed.stderr
 
 
+def test_hardness_of_an_earlier_map_does_not_stand_beside_a_new_one(folder, tmp_path):
+    words = ("map", folder / "tasks" / "blobs.toml", folder / "s0", "--out", tmp_path)
+    assert run(*words, "--hardness").exit_code == 0
+    older = list(tmp_path.glob("*_hardness.nii.gz"))
+    assert older and run(*words).exit_code == 0
+    assert not any(p.exists() for p in older)
+    save(older[0], np.zeros(SHAPE, np.uint8))
+    assert run(*words).exit_code == 0 and older[0].is_file()
+
+
 @pytest.mark.parametrize("base", [10.0, 300.0, 1e6])
 def test_risk_is_as_exact_on_a_large_base(folder, tmp_path, base):
     task, source = tr.load_task(folder / "tasks" / "blobs.toml"), tr.load_source(folder / "s0")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from transfer_risk.channels import channel_order
-from transfer_risk.imagefiles import as_stored, write
+from transfer_risk.imagefiles import as_stored, note_of, write
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.riskmap import RiskMap, Span, check_base
 from transfer_risk.scales import common_span
@@ -24,6 +24,7 @@ from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
 from transfer_risk.volumes import read, read_images
 
+JOINT = "joint"  # in the header of every map
 COARSEST = 0.01
 """Largest step of a risk map in whole numbers."""
 
@@ -81,9 +82,9 @@ def write_maps(
 
     Risk is int16 with a step of base / 30000 (float32 for a base above 300; 0 = ignored, else at least 1),
     transferability float32 nats (NaN = ignored), both on the image's own grid, in the shape in which it is stored, and on
-    one span over all cases. One case at a time is in memory. `in_sample`
-    is that of `risk_maps`; the files' headers say which joint they were made with. `only` names the cases whose maps are
-    written; joint and span are those of all cases.
+    one span over all cases. An older hardness map goes where none is written. One case at a time is in memory.
+    `in_sample` is that of `risk_maps`; the files' headers say which joint they were made with. `only` names the cases
+    whose maps are written; joint and span are those of all cases.
 
     Raises:
         ValueError: if base is not from 1 to 1e6, channels or dimensions do not fit, or no case can be used.
@@ -157,8 +158,8 @@ def write_stages(
 
 def _joint_note(cases: int, in_sample: bool) -> str:
     if cases == 1:
-        return "in-sample joint (one case)"
-    return f"in-sample joint of {cases} cases" if in_sample else "joint of the other cases"
+        return f"in-sample {JOINT} (one case)"
+    return f"in-sample {JOINT} of {cases} cases" if in_sample else f"{JOINT} of the other cases"
 
 
 def _written(
@@ -170,6 +171,9 @@ def _written(
         path = folder / f"{case.id}_{name}.nii.gz"
         write(path, as_stored(data, case.images[0]), affine, note=note, scaled=step)
         yield path
+    old = folder / f"{case.id}_hardness.nii.gz"
+    if "hardness" not in layers and JOINT in note_of(old):
+        old.unlink()
 
 
 def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | None]]:
