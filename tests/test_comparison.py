@@ -232,8 +232,42 @@ def test_a_bad_run_is_named_and_the_others_are_done(folder, tmp_path):
     (tmp_path / "bad" / "config.toml").write_text(options)
     (tmp_path / "bad" / "metrics.csv").unlink()
     result = run("compare", folder / "helped", tmp_path / "bad")
-    assert "metrics.csv: no such file; fine-tune again" in result.stderr
+    assert "metrics.csv: no such file; start the same finetune command again" in result.stderr
     assert "helped: 0 of 4" in result.stdout
+
+
+@pytest.mark.parametrize("what", ["after/{}_transferability", "before/{}_prediction"])
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_run_without_whole_maps_is_named_and_the_others_are_done(
+    folder, runs, tmp_path, what, damaged
+):
+    bad = tmp_path / "bad"
+    shutil.copytree(folder / "harmed", bad)
+    path = bad / "maps" / f"{what.format(runs[0].cases[-1].id)}.nii.gz"
+    content = path.read_bytes()
+    path.unlink()
+    if damaged:
+        path.write_bytes(content[: len(content) // 2])
+    (bad / "config.toml").write_text(
+        (bad / "config.toml").read_text().replace("../tasks", str(folder / "tasks"))
+    )
+    result = run("compare", folder / "helped", bad)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "helped: 0 of 4" in result.stdout and "bad" not in result.stdout
+    words = "cannot be read as an image" if damaged else "no such file"
+    assert result.stderr.count("error: ") == 1 and f"error: {path}: {words}" in result.stderr
+    assert "start the same finetune command again" in result.stderr
+    alone = run("compare", bad)
+    assert alone.exit_code == 1 and f"{path}: {words}" in alone.stderr
+
+
+def test_a_comparison_without_contrasts_leaves_no_older_ones(folder, tmp_path):
+    out = tmp_path / "out"
+    assert run("compare", folder / "helped", folder / "harmed", "--out", out).exit_code == 0
+    assert (out / "contrasts.csv").is_file()
+    assert run("compare", folder / "helped", "--out", out).exit_code == 0
+    written = sorted(p.name for p in out.iterdir())
+    assert written == ["changes.csv", "comparison.json", "per_case.csv"]
 
 
 def test_runs_that_do_not_fit_are_refused(folder, runs, tmp_path):
@@ -259,7 +293,7 @@ def test_maps_that_are_missing_or_do_not_fit_are_named(folder, tmp_path):
     write_run(tmp_path / "short", path, {"before": maps, "after": maps})
     case = next(iter(maps))
     (tmp_path / "short/maps/after" / f"{case}_transferability.nii.gz").unlink()
-    with pytest.raises(ValueError, match=r"_transferability.nii.gz: no such file; the run is inc"):
+    with pytest.raises(ValueError, match=r"_transferability.nii.gz: no such file; start the"):
         tr.compare([tr.load_run(tmp_path / "short")])
     cut = {k: (v[:-1], p) for k, (v, p) in maps.items()}
     write_run(tmp_path / "cut", path, {"before": cut, "after": cut})
@@ -287,3 +321,23 @@ def test_torch_spans_do_not_depend_on_the_order_of_runs(runs, comparison):
     assert torch.equal(other.span.low, comparison.span.low)
     cell = ("helped", "after", "risk_mass[a]")
     np.testing.assert_array_equal(other.values[cell], comparison.values[cell])
+
+
+def test_a_mean_over_other_classes_than_after_is_unknown(tmp_path):
+    path = make_task(tmp_path, cases=8)
+    task = tr.load_task(path)
+    stages = {"before": stage(task, wrong=0.5, seed=0), "after": stage(task, wrong=0.2, seed=1)}
+    write_run(tmp_path / "run", path, stages)
+    metrics = tmp_path / "run" / "metrics.csv"
+    lines = metrics.read_text().splitlines()
+    lines = [
+        ",".join([*line.split(",")[:3], "", "", "", ""]) if ",b,before," in line else line
+        for line in lines
+    ]
+    metrics.write_text("\n".join(lines) + "\n")
+    run = tr.load_run(tmp_path / "run")
+    assert run.lacking == ["b"]
+    values = tr.compare([run]).values
+    assert np.isnan(values["run", "before", "dice"]).all()
+    assert not np.isnan(values["run", "before", "dice[a]"]).any()
+    assert not np.isnan(values["run", "after", "dice"]).any()

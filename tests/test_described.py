@@ -50,9 +50,21 @@ def test_orientations_in_any_order_are_taken(orientation):
     ("old", "new", "words"),
     [
         ("axis = 2", "axis = 5", "preprocessing.axis must be one of 0, 1, 2; got 5"),
+        ('name = "source"', "name = 5", "name must be text, in quotes; got 5"),
+        ("format = 1", "format = 1\nlicence = 5", "licence must be text, in quotes; got 5"),
         ("format = 1", "format = 1\nencoder = 5", "encoder must be a regular expression; got 5"),
         ("format = 1", "format = 1\nlabels = {a = 40000}", "whole number of 16 bits"),
         ("[trained]", "[trained]\ncases = 5", "trained.cases must be a list; got 5"),
+        (
+            "[trained]",
+            "[trained]\nancestors = [5]",
+            "trained.ancestors must be a list of tables; got",
+        ),
+        (
+            "[trained]",
+            "[trained]\nancestors = [{cases = 5}]",
+            "trained.ancestors.cases must be a list; got 5",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_is_named(tmp_path, old, new, words):

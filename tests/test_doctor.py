@@ -444,6 +444,17 @@ def test_a_source_that_has_seen_the_task(task_file):
         f for f in tr.diagnose(task_file, [make_source(trained={})]) if f.check == "training data"
     ]
     assert note.severity == "note" and note.found == "does not say which cases it was trained on"
+    tuned = {
+        "dataset": "Dataset002_Y",
+        "cases": ["elsewhere"],
+        "ancestors": [seen, {"name": "old"}],
+    }
+    findings = tr.diagnose(task_file, [make_source(trained=tuned)])
+    assert [f.found for f in findings if f.check == "training data"] == [
+        f"was trained on 1 test cases of the task ({test})",
+        f"was trained on 1 training cases of the task ({train})",
+        "does not say which cases it, or what it was fine-tuned from, was trained on",
+    ]
 
 
 def test_memory_beyond_the_cache(task_file, monkeypatch):

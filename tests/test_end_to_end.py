@@ -19,6 +19,7 @@ from click.testing import CliRunner
 import transfer_risk as tr
 from transfer_risk.cli import main
 from transfer_risk.grids import Grid
+from transfer_risk.mapping import write_maps
 from transfer_risk.outputs import activate
 from transfer_risk.tasks import held_out
 from transfer_risk.volumes import Volume, read
@@ -634,6 +635,65 @@ def test_one_case_is_mapped_as_among_all(folder, tmp_path):
     assert refused.exit_code == 2 and f"has no test case {ids[1]}" in words and "--split" in words
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--base", "inf"), "inf is not in the range 1<=x<=1000000"),
+        (("--base", "1e300"), "is not in the range 1<=x<=1000000"),
+        (("--base", "nan"), "must be a finite number; got nan"),
+        (("--clip", "nan"), "must be a finite number; got nan"),
+        (("--cache", "nan"), "must be a finite number; got nan"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_with_their_option(folder, tmp_path, words, said):
+    path = folder / "tasks" / "blobs.toml"
+    result = run("map", path, folder / "s0", "--out", tmp_path / "maps", *words)
+    text = " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == 2 and words[0] in text and said in text, text
+    seed = run("pretrain", path, "--out", tmp_path / "new", "--seed", 10**25)
+    assert seed.exit_code == 2 and "--seed" in seed.stderr
+
+
+def test_hardness_of_an_earlier_map_does_not_stand_beside_a_new_one(folder, tmp_path):
+    words = ("map", folder / "tasks" / "blobs.toml", folder / "s0", "--out", tmp_path)
+    assert run(*words, "--hardness").exit_code == 0
+    older = list(tmp_path.glob("*_hardness.nii.gz"))
+    assert older and run(*words).exit_code == 0
+    assert not any(p.exists() for p in older)
+    save(older[0], np.zeros(SHAPE, np.uint8))
+    assert run(*words).exit_code == 0 and older[0].is_file()
+
+
+@pytest.mark.parametrize("base", [10.0, 300.0, 1e6])
+def test_risk_is_as_exact_on_a_large_base(folder, tmp_path, base):
+    task, source = tr.load_task(folder / "tasks" / "blobs.toml"), tr.load_source(folder / "s0")
+    write_maps(source, task, tmp_path, base=base)
+    for case, made in tr.risk_maps(source, task, base=base).items():
+        expected = made.risk[0].numpy()
+        found = nib.load(tmp_path / f"{case}_risk.nii.gz").get_fdata()
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0.01)
+        assert found[expected > 0].min() >= 1 - 1e-6
+    for bad in (math.inf, math.nan, 1e7):
+        with pytest.raises(ValueError, match=r"base must be from 1 to 1e\+06; got"):
+            write_maps(source, task, tmp_path, base=bad)
+
+
+def test_maps_of_2d_images_have_their_stored_shape(folder, tmp_path):
+    for part in ("imagesTr", "labelsTr"):
+        for path in (folder / "data" / "Dataset001_Blobs" / part).iterdir():
+            image = nib.load(path)
+            data = np.asarray(image.dataobj)[..., 2]
+            nib.save(nib.Nifti1Image(data, image.affine), path)
+    path = folder / "tasks" / "blobs.toml"
+    small = ("--iterations", 1, "--batch", 1)
+    made = run("finetune", path, folder / "s0", "--out", tmp_path / "r", *small)
+    assert made.exit_code == 0, made.output
+    assert run("map", path, folder / "s0", "--out", tmp_path / "maps").exit_code == 0
+    maps = [*(tmp_path / "maps").iterdir(), *(tmp_path / "r" / "maps").rglob("*.nii.gz")]
+    assert {nib.load(p).shape for p in maps} == {SHAPE[:2]}
+    assert run("compare", tmp_path / "r").exit_code == 0
+
+
 def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
     task, own = SimpleNamespace(root="/data/Dataset001_X"), "Dataset001_X"
 
@@ -647,3 +707,11 @@ def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
     assert "trained on 1 of the 1 scored cases" in note({"dataset": own, "cases": ["a"]})
     for trained in ({}, {"dataset": "Dataset002_Y"}, {"dataset": own, "cases": ["b"]}):
         assert not note(trained)
+        assert "trained on 1 of" in note(
+            trained | {"ancestors": [{"dataset": own, "cases": ["a"]}]}
+        )
+        assert "is not known" in note(trained | {"ancestors": [{"dataset": own}]})
+    both = {"dataset": own, "cases": ["a"], "ancestors": [{"dataset": own}]}
+    assert note(both) == (
+        "source source was trained on 1 of the 1 scored cases, and on Dataset001_X cases that are not known"
+    )

@@ -283,6 +283,30 @@ def test_a_prediction_is_written_again_and_a_label_is_not(tmp_path):
         (out / name).unlink()
 
 
+def test_probabilities_of_an_earlier_prediction_do_not_stand_beside_a_new_one(tmp_path):
+    path, out = save(tmp_path / "x.nii.gz", 3), tmp_path / "out"
+    write_predictions(source("T1"), [path], out, probabilities=True)
+    assert (out / "x_probabilities.nii.gz").is_file()
+    write_predictions(source("T1"), [path], out)
+    assert [p.name for p in out.iterdir()] == ["x.nii.gz"]
+    other = save(out / "x_probabilities.nii.gz", 0)
+    write_predictions(source("T1"), [path], out)
+    assert other.is_file()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (4, 4, 2, 1)])
+def test_label_maps_have_the_stored_shape_of_the_image(tmp_path, shape):
+    path = tmp_path / "x.nii.gz"
+    nib.save(nib.Nifti1Image(np.full(shape, 3, np.float32), np.eye(4)), path)
+    (made,), failed = write_predictions(source("T1"), [path], tmp_path / "out")
+    assert not failed and nib.load(made).shape == shape and content(made) == {1}
+    channels = [tmp_path / f"y_000{k}.nii.gz" for k in range(2)]
+    for k, channel in enumerate(channels):
+        nib.save(nib.Nifti1Image(np.full(shape, k + 1, np.float32), np.eye(4)), channel)
+    (made,), failed = write_predictions(source("T1", "T2"), channels, tmp_path / "out")
+    assert not failed and nib.load(made).shape == shape
+
+
 def test_what_cannot_be_predicted_is_named(tmp_path):
     black, fine = save(tmp_path / "a.nii.gz", 0), save(tmp_path / "b.nii.gz", 3)
     plain = source("T1")

@@ -161,6 +161,40 @@ def test_resuming_what_is_finished_or_unknown(folder):
     refused(tune(folder, source="run"), "source = '../source', not '.'")
 
 
+@pytest.mark.parametrize("options", [(), ("--init", "random")])
+def test_measures_and_maps_that_a_finished_run_has_lost_are_made_again(folder, options):
+    assert tune(folder, *options).exit_code == 0
+    out = folder / "run"
+    kept = ("metrics.csv", "manifest.json", "model/model.safetensors")
+    known = {name: (out / name).read_bytes() for name in kept}
+    maps = {p: np.asarray(nib.load(p).dataobj) for p in (out / "maps").rglob("*.nii.gz")}
+    case = tr.load_run(out).cases[0].id
+    names = [f"maps/after/{case}_{what}.nii.gz" for what in ("risk", "prediction")]
+    needed = [f"maps/after/{case}_transferability.nii.gz", "metrics.csv"]
+    for lost in (out / name for name in (*names, *needed)):
+        lost.unlink()
+        if lost in {out / name for name in needed}:
+            words = f"{lost}: no such file; start the same finetune command again"
+            refused(run("compare", out), words)
+        result = tune(folder, *options, "--resume")
+        assert result.exit_code == 0 and "Dice after" in result.stdout, result.output
+        assert run("compare", out).exit_code == 0
+        assert {name: (out / name).read_bytes() for name in kept} == known
+        for path, data in maps.items():
+            np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), data)
+    assert set((out / "maps").rglob("*.nii.gz")) == set(maps)
+
+
+@pytest.mark.parametrize("lost", ["model", "model/model.safetensors", "log.csv"])
+def test_a_finished_run_without_its_model_or_log_says_what_to_do(folder, lost):
+    assert tune(folder, "--iterations", 1).exit_code == 0
+    path = folder / "run" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    words = f"no such file, and only training makes it; delete the folder {folder / 'run'} and"
+    for again in ((), ("--resume",)):
+        refused(tune(folder, "--iterations", 1, *again), words)
+
+
 @pytest.mark.parametrize("decision", ["argmax", "tuned", "adjusted"])
 @pytest.mark.parametrize("method", ["risk-map", "class-weight"])
 def test_every_decision_is_stored_and_applied(folder, decision, method):
@@ -306,8 +340,8 @@ def stop(*_args, **_kwargs):
     [
         "transfer_risk.runfolder.write_text",
         "transfer_risk.finetuning.save_source",
-        "transfer_risk.finetuning.write",
-        "transfer_risk.finetuning.write_stages",
+        "transfer_risk.measuring.write",
+        "transfer_risk.measuring.write_stages",
         "transfer_risk.finetuning.RunFolder.write_metrics",
         "transfer_risk.finetuning._record",
     ],
@@ -466,7 +500,8 @@ def test_a_broken_case_that_is_kept_for_the_decision_leaves_nothing(folder):
         ),
         (("--freeze", "nothing"), "matches no parameter"),
         (("--freeze", "."), "matches every parameter"),
-        (("--device", "nowhere"), "device must be one that torch has here"),
+        (("--device", "nowhere"), "device must be one that torch computes on here"),
+        (("--device", "meta"), "device must be one that torch computes on here; got 'meta'"),
     ],
 )
 def test_what_does_not_fit_leaves_nothing(folder, words, said):
@@ -482,7 +517,12 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
         (("--lr", "nan"), "lr must be finite; got nan"),
         (("--seed", -1), "seed must not be negative; got -1"),
         (("--validation", 1), "validation must be a share in [0, 1); got 1.0"),
-        (("--base", 0.5), "base must be at least 1"),
+        (("--base", 0.5), "base must be from 1 to 1e6"),
+        (("--base", 1e300), "base must be from 1 to 1e6"),
+        (("--base", "inf"), "base must be finite"),
+        (("--clip", "nan"), "clip must be finite"),
+        (("--cache", "nan"), "cache must be finite"),
+        (("--seed", 10**25), "seed must be below 2**63; got 1000"),
         (("--clip", 100), "clip a percentile in [0, 100)"),
         (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
         (("--init", "random", "--freeze", "none"), "--freeze has no effect with --init random"),
@@ -528,6 +568,23 @@ def test_no_foreground_leaves_nothing(folder):
     path.write_text(text.replace('region = "all"', 'region = "all"\nbackground = [0, 1]'))
     refused(tune(folder), "no foreground in the training slices; look at [labels] and [slices]")
     assert not (folder / "run").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_classes_without_a_training_voxel_are_named_and_recorded(tmp_path):
+    path = write_blobs(tmp_path, classes=("a", "b", "c"))
+    tr.save_source(make_source(("background", "a", "b", "c")), tmp_path / "source")
+    for case in tr.load_task(path).split("train"):
+        image = nib.load(case.label)
+        data = np.minimum(np.asarray(image.dataobj), 1)
+        nib.save(nib.Nifti1Image(data, image.affine), case.label)
+    result = tune(tmp_path, "--iterations", 1)
+    assert result.exit_code == 0
+    for name in ("b", "c"):
+        words = f"warning: class {name} has no voxel that counts in the training slices: nothing is"
+        assert words in result.stderr
+    assert "class a has" not in result.stderr
+    assert tr.load_run(tmp_path / "run").manifest["absent"] == ["b", "c"]
 
 
 def test_a_bad_test_case_is_found_before_training(folder, monkeypatch):
@@ -699,6 +756,14 @@ def test_folders_of_something_else_are_left_alone(folder):
     assert tune(folder, out="other").exit_code == 0
     (other / "manifest.json").write_text("{")
     refused(tune(folder, out="other"), "manifest.json: is no manifest")
+    for content in (
+        '{"inputs": {}}',
+        '{"finished": true, "inputs": 5}',
+        '{"finished": true}',
+        "[]",
+    ):
+        (other / "manifest.json").write_text(content)
+        refused(tune(folder, out="other"), "manifest.json: is no manifest (")
 
 
 def test_a_folder_that_cannot_be_made_is_named(folder):
@@ -751,6 +816,7 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     runs = [tr.load_run(tmp_path / name) for name in ("one", "two")]
     tr.compare(runs)
     label = task.split("test")[0].label
+    original = Path(label).read_bytes()
     image = nib.load(label)
     changed = np.asarray(image.dataobj).copy()
     changed[0] = 1 - np.minimum(changed[0], 1)
@@ -758,9 +824,28 @@ def test_runs_of_other_labels_are_not_compared(tmp_path):
     tr.finetune(tr.load_source(source), task, recipe, out=tmp_path / "three")
     with pytest.raises(ValueError, match=r"same labels; \w+/label of .*three is another than that"):
         tr.compare([runs[0], tr.load_run(tmp_path / "three")])
+    Path(label).write_bytes(original)
     path.write_text(path.read_text().replace("b = [", "b = [7, "))
     with pytest.raises(ValueError, match=r"blobs\.toml: has been changed since .*one was made"):
         tr.compare([tr.load_run(tmp_path / "one")])
+
+
+@pytest.mark.parametrize("part", ["label", "image"])
+def test_a_finished_run_is_not_read_with_data_that_was_changed_since(folder, part):
+    assert tune(folder, "--iterations", 1).exit_code == 0
+    case = tr.load_task(folder / "tasks" / "blobs.toml").split("test")[-1]
+    path = Path(case.label if part == "label" else case.images[0])
+    image = nib.load(path)
+    data = np.asarray(image.dataobj).copy()
+    data[:2] = data.max() - data[:2]
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+    words = f"{path}: has been changed since {folder / 'run'} was made, whose measures are of the"
+    refused(run("compare", folder / "run"), words)
+    refused(run("plot", folder / "run", "--out", folder / "figure.png"), words)
+    manifest = json.loads((folder / "run" / "manifest.json").read_text())
+    del manifest["inputs"]
+    (folder / "run" / "manifest.json").write_text(json.dumps(manifest))
+    assert run("compare", folder / "run").exit_code == 0
 
 
 def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(folder):
@@ -777,6 +862,34 @@ def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(
     assert "warning: source source was trained on 2 of the 2 mapped cases" in mapped.stderr
     scratch = tune(folder, "--iterations", 1, "--init", "random", out="scratch")
     assert scratch.exit_code == 0 and "was trained on" not in scratch.stderr
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_source_was_trained_on_is_known_after_two_fine_tunings(folder, known):
+    path = folder / "tasks" / "blobs.toml"
+    task, first = tr.load_task(path), folder / "source"
+    ids = [c.id for c in task.split("test")]
+    trained = {"dataset": "Dataset001_Blobs"} | ({"cases": ids} if known else {"folds": [0]})
+    tr.save_source(replace(tr.load_source(first), trained=trained), first)
+    assert tune(folder, "--iterations", 1, "--n-cases", 1, out="one").exit_code == 0
+    again = tune(folder, "--iterations", 1, out="two", source="one")
+    whether = "was trained on Dataset001_Blobs too; whether on the {} cases is not known"
+    one = "was trained on 2 of the 2 {} cases" if known else whether
+    assert f"warning: source blobs-risk-map {one.format('test')}" in again.stderr
+    model = tr.load_source(folder / "two")
+    assert [a.get("cases") for a in model.trained["ancestors"]] == [
+        tr.load_source(folder / "one").trained["cases"],
+        ids if known else None,
+    ]
+    assert [a["name"] for a in model.trained["ancestors"]] == ["blobs-risk-map", "source"]
+    assert model.seen(task, ids) == (ids if known else [])
+    mapped = run("map", path, folder / "two", "--out", folder / "maps")
+    assert one.format("mapped") in mapped.stderr
+    compared = run("compare", folder / "two")
+    assert ("two: its source was trained on 2 of these 2 cases" in compared.stdout) == known
+    scratch = tune(folder, "--iterations", 1, "--init", "random", out="scratch", source="two")
+    assert scratch.exit_code == 0
+    assert tr.load_source(folder / "scratch").trained["ancestors"] == []
 
 
 def test_channels_that_are_taken_by_position_are_warned_of(folder):

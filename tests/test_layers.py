@@ -25,7 +25,7 @@ LEVELS = [  # modules of one level never import each other
     {"scoring"},
     {"runs", "auditing", "objectives", "heads", "features", "collecting", "harm"},
     {"fitting", "runstats", "runfolder", "probes"},
-    {"probing"},
+    {"probing", "measuring"},
     {"ranking"},
     {"reports", "training", "pretraining", "comparison", "doctor"},
     {"finetuning", "changes"},

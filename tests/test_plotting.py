@@ -1,6 +1,7 @@
 """What figures show, that their text is readable and inside, that files are the same bytes again, and bad input."""
 
 import csv
+import shutil
 from itertools import pairwise
 
 import matplotlib
@@ -399,6 +400,24 @@ def test_what_cannot_be_drawn_is_an_error_of_one_sentence(folder):
     assert result.exit_code == 1 and "slice must be in 0 to 5 for case" in result.stderr
     result, _ = plot(folder, "s0")
     assert result.exit_code == 1 and "s0: is no run folder" in result.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("fg_share", "share", "'fg_share'"),
+        ("1,", "one,", "could not convert string to float: 'one"),
+        (",seconds", "", "'seconds'"),
+    ],
+)
+def test_a_log_that_is_none_is_named(folder, tmp_path, old, new, words):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    path = tmp_path / "run" / "log.csv"
+    path.write_text(path.read_text().replace(old, new))
+    result, out = plot(folder, str(tmp_path / "run"), "--what", "curves")
+    said = f"error: {path}: must be the table that finetune wrote"
+    assert result.exit_code == 1 and said in result.stderr and words in result.stderr
     assert not out.exists()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import DIFFERENCE, LOGARITHM, SHARE, Estimate
-from transfer_risk.riskmap import Span
+from transfer_risk.riskmap import Span, check_base
 from transfer_risk.runs import Run
 from transfer_risk.runstats import Cell, case_values, common_span
 from transfer_risk.significance import holm, signed_rank_p
@@ -177,9 +177,10 @@ def compare(
     nothing about transfer: it does not count.
 
     Raises:
-        ValueError: if no run is given, two have the same name, task or test cases differ, or a map is missing or does
-            not fit its case.
+        ValueError: if base is not from 1 to 1e6, no run is given, two have the same name, task or test cases differ, or a
+            map is missing or does not fit its case.
     """
+    check_base(base)
     check_alike(runs)
     tell = progress or (lambda _: None)
     span = common_span(runs)

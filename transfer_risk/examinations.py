@@ -10,7 +10,7 @@ import numpy as np
 
 from transfer_risk.channels import channel_note, expected_channels
 from transfer_risk.files import stem_and_ending
-from transfer_risk.imagefiles import channel_count, file_and_channel, note_of, write
+from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
 from transfer_risk.prediction import predict, reason
 from transfer_risk.sources import Source
 
@@ -35,7 +35,7 @@ def write_predictions(
             count the channels that the source wants; or 4D files with these channels (its own, or those that it was
             fine-tuned on where others are stood in for), or `file#k` of such.
         out: Folder for `<case>.nii.gz`.
-        probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too.
+        probabilities: Write `<case>_probabilities.nii.gz` (X, Y, Z, classes) too; an older one goes where not.
         tell: Called with a sentence on channels that were stood in for, once for each kind.
 
     Raises:
@@ -58,11 +58,18 @@ def write_predictions(
             if tell and note not in ("", *told):
                 told.add(note)
                 tell(note)
-            write(own[0], raw, affine, note=f"{MARK}{source.name} {source.decision.kind}")
+            write(
+                own[0],
+                as_stored(raw, str(ordered[0])),
+                affine,
+                note=f"{MARK}{source.name} {source.decision.kind}",
+            )
             paths.append(own[0])
             if probabilities:
                 volume = np.ascontiguousarray(np.moveaxis(theta, 0, -1))
                 write(own[1], volume, affine, note=f"{MARK}{source.name} probabilities")
+            else:
+                _remove_older(_outputs(out, name, True)[1])
         except ValueError as error:
             failed.append(reason(str(next(iter(files.values()))), error))
     return paths, failed
@@ -143,6 +150,12 @@ def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
             raise ValueError(f"{path}: is one of the images; choose another folder (--out)")
         if path.exists() and not note_of(path).startswith(MARK):
             raise ValueError(f"{path}: is there, and no prediction; choose another folder (--out)")
+
+
+def _remove_older(path: Path) -> None:
+    """Remove what an earlier prediction wrote; a file of somebody else stays."""
+    if note_of(path).startswith(MARK):
+        path.unlink()
 
 
 def _place(path: Path, channels: int) -> tuple[str, int]:

@@ -9,20 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from transfer_risk.adapters import load_source, save_source
-from transfer_risk.evaluation import Measure, check_cases, measured, segmented
+from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
-from transfer_risk.imagefiles import write
 from transfer_risk.loadreport import LoadReport
-from transfer_risk.mapping import write_stages
+from transfer_risk.measuring import measure_run, results_of, stages_of
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
-from transfer_risk.runs import Stage
 from transfer_risk.sources import Source
-from transfer_risk.tasks import Case, Task
+from transfer_risk.tasks import Task
 from transfer_risk.tomlfiles import read_toml
 from transfer_risk.training import Start, begin, finish
 
@@ -43,7 +39,8 @@ def finetune(
 
     The risk comes from the source on the training cases before training (static, as in the paper). With `out` a run
     folder is written (see `runs`): it is evaluated and mapped before and after on the test cases. A run that was cut
-    off goes on from its newest state when the same call is made again, and ends with the same bits.
+    off goes on from its newest state when the same call is made again, and ends with the same bits; of a finished one
+    measures and maps that have been lost are made again.
 
     Args:
         source: Not changed.
@@ -59,7 +56,8 @@ def finetune(
     Raises:
         ValueError: if head, channels or freezing do not fit, nothing is trainable, the training cases have no foreground,
             the result could not be saved, a test case cannot be read or is of a size that the network cannot take, no voxel
-            of a test case counts, or `out` holds another run (the difference is named); nothing is written then.
+            of a test case counts, or `out` holds another run (the difference is named), or a finished one without its model
+            or log; nothing is written then.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
@@ -69,7 +67,7 @@ def finetune(
         return _trained(start, task, options, None, progress=progress, tell=tell, report=report)
     folder = RunFolder.of(out, source, task, options, resume=resume)
     if folder.finished:
-        return _finished(folder.path / "model", source)
+        return _finished(folder, source, task, options, tell)
     clock = [time.time()]
 
     def check(student: Source) -> None:
@@ -82,22 +80,44 @@ def finetune(
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
     clock.append(time.time())
     save_source(student, folder.path / "model")
-    stages: dict[Stage, Source] = {"after": student}
-    if options.init == "source":
-        stages = {"before": source, "after": student}
-    _measure(folder, stages, task, options, tell)
+    measure_run(folder, stages_of(source, student, options), task, options, tell)
     clock.append(time.time())
-    seen = source.seen(task, [c.id for c in task.split("test")]) if "before" in stages else []
+    transferred = options.init == "source"
+    seen = source.seen(task, [c.id for c in task.split("test")]) if transferred else []
     folder.write_manifest(_record(start, task, command, clock) | {"seen": seen})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))
 
 
-def _finished(model: Path, source: Source) -> Source:
-    """The student of a finished run; trusted with code no further than the source that was loaded already."""
+def _finished(
+    folder: RunFolder,
+    source: Source,
+    task: Task,
+    recipe: Recipe,
+    tell: Callable[[str], None] | None,
+) -> Source:
+    """The student of a finished run, whose measures and maps are made again where one of them has been lost.
+
+    It is trusted with code no further than the source that was loaded already.
+
+    Raises:
+        ValueError: if model or log are lost.
+    """
+    model = folder.path / "model"
+    scripted = source.architecture.get("target") == "torchscript"
+    weights = model / ("model.ts" if scripted else "model.safetensors")
+    trained = (model / "source.toml", weights, folder.path / "log.csv")
+    if lost := [path for path in trained if not path.is_file()]:
+        raise ValueError(
+            f"{lost[0]}: no such file, and only training makes it; delete the folder {folder.path} and fine-tune again"
+        )
     network = read_toml(model / "source.toml").get("network", {})
     known = all(network.get(k) == source.architecture.get(k) for k in ("target", "arguments"))
-    return load_source(model, trust=known)
+    student = load_source(model, trust=known)
+    stages = stages_of(source, student, recipe)
+    if not all(path.is_file() for path in results_of(folder.path, stages, task)):
+        measure_run(folder, stages, task, recipe, tell)
+    return student
 
 
 def _trained(
@@ -140,22 +160,6 @@ def _check_saving(student: Source) -> None:
             ) from None
 
 
-def _measure(
-    folder: RunFolder,
-    stages: dict[Stage, Source],
-    task: Task,
-    recipe: Recipe,
-    tell: Callable[[str], None] | None,
-) -> None:
-    """Write metrics, predictions and maps of the test cases at each stage."""
-    rows = {stage: _evaluate(folder.path, stage, s, task, tell) for stage, s in stages.items()}
-    folder.write_metrics(rows)
-    maps = {folder.path / "maps" / stage: s for stage, s in stages.items()}
-    _, failed = write_stages(maps, task, base=recipe.base, progress=tell)
-    if failed:
-        raise ValueError("; ".join(failed.values()))
-
-
 def _record(
     start: Start, task: Task, command: Sequence[str], clock: Sequence[float]
 ) -> dict[str, object]:
@@ -169,25 +173,10 @@ def _record(
             "validation": [c.id for c in start.validation],
             "test": [c.id for c in task.split("test")],
         },
+        "absent": list(start.absent),
         "head": "kept" if start.kept_head else "new",
         "seconds": {
             "training": round(trained - began, 2),
             "evaluation": round(finished - trained, 2),
         },
     }
-
-
-def _evaluate(
-    path: Path, stage: Stage, source: Source, task: Task, tell: Callable[[str], None] | None
-) -> list[Measure]:
-    """Measures of the test cases; the predictions are written beside the maps.
-
-    Those of classes that the source does not have are unknown.
-    """
-    found: list[Measure] = []
-    cases: tuple[Case, ...] = task.split("test")
-    for case, volume, predicted in segmented(source, task, cases, progress=tell):
-        goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
-        write(goal, predicted.astype(np.uint8), volume.affine, note=f"{source.name}: classes")
-        found += measured(source, task, case, volume, predicted)
-    return found

@@ -62,7 +62,7 @@ def plot_change(
     examples = [
         Example(
             case.id,
-            read(case, run.task, every_slice=True),
+            run.volume(case),
             run.prediction("after", case),
             maps(case),
             None if run.from_scratch else run.prediction("before", case),

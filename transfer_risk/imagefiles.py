@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,16 @@ def write(
         image.header.set_slope_inter(scaled, 0)
     with written(path) as temporary:
         nib.save(image, temporary)
+
+
+def as_stored(data: Array, path: str) -> Array:
+    """Voxels (X, Y, Z) of a grid in the shape of the image file that it is of: (X, Y) where that holds a 2D image.
+
+    A file of several channels, and `file#k`, leave them as they are.
+    """
+    name, _ = file_and_channel(path)
+    shape = tuple(int(n) for n in nib.load(name).shape)
+    return data.reshape(shape) if prod(shape) == data.size else data
 
 
 def note_of(path: str | Path) -> str:

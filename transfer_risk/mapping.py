@@ -15,14 +15,18 @@ import torch
 from torch import Tensor
 
 from transfer_risk.channels import channel_order
-from transfer_risk.imagefiles import write
+from transfer_risk.imagefiles import as_stored, note_of, write
 from transfer_risk.passes import CACHE, Predictions, Progress
-from transfer_risk.riskmap import RiskMap, Span
+from transfer_risk.riskmap import RiskMap, Span, check_base
 from transfer_risk.scales import common_span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction, others_of
 from transfer_risk.volumes import read, read_images
+
+JOINT = "joint"  # in the header of every map
+COARSEST = 0.01
+"""Largest step of a risk map in whole numbers."""
 
 
 def risk_maps(
@@ -49,8 +53,9 @@ def risk_maps(
             Give `cases=task.split("train")`: weights made from test labels would leak.
 
     Raises:
-        ValueError: if channels or dimensions do not fit, or a case cannot be used.
+        ValueError: if base is not from 1 to 1e6, channels or dimensions do not fit, or a case cannot be used.
     """
+    check_base(base)
     used = task.split("test") if cases is None else cases
     predictions = Predictions(source, task, used)
     maps = {case.id: values for case, values in transferability_maps(predictions, in_sample)}
@@ -76,13 +81,14 @@ def write_maps(
 ) -> tuple[list[Path], dict[str, str]]:
     """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
 
-    Risk is int16 with a step of base / 30000 (0 = ignored, else at least 1), transferability float32 nats (NaN =
-    ignored), both on the image's own grid and on one span over all cases. One case at a time is in memory. `in_sample`
-    is that of `risk_maps`; the files' headers say which joint they were made with. `only` names the cases whose maps are
-    written; joint and span are those of all cases.
+    Risk is int16 with a step of base / 30000 (float32 for a base above 300; 0 = ignored, else at least 1),
+    transferability float32 nats (NaN = ignored), both on the image's own grid, in the shape in which it is stored, and on
+    one span over all cases. An older hardness map goes where none is written. One case at a time is in memory.
+    `in_sample` is that of `risk_maps`; the files' headers say which joint they were made with. `only` names the cases
+    whose maps are written; joint and span are those of all cases.
 
     Raises:
-        ValueError: if channels or dimensions do not fit, or no case can be used.
+        ValueError: if base is not from 1 to 1e6, channels or dimensions do not fit, or no case can be used.
     """
     stages = {Path(out): source}
     return write_stages(
@@ -116,6 +122,7 @@ def write_stages(
 
     A case that one of them cannot predict is left out of all.
     """
+    check_base(base)
     used = list(task.split("test") if cases is None else cases)
     wanted = {case.id for case in used} if only is None else set(only)
     failed: dict[str, str] = {}
@@ -153,8 +160,8 @@ def write_stages(
 
 def _joint_note(cases: int, in_sample: bool) -> str:
     if cases == 1:
-        return "in-sample joint (one case)"
-    return f"in-sample joint of {cases} cases" if in_sample else "joint of the other cases"
+        return f"in-sample {JOINT} (one case)"
+    return f"in-sample {JOINT} of {cases} cases" if in_sample else f"{JOINT} of the other cases"
 
 
 def _written(
@@ -164,19 +171,23 @@ def _written(
     affine = read_images(case.images[:1]).affine
     for name, (data, step) in layers.items():
         path = folder / f"{case.id}_{name}.nii.gz"
-        write(path, data, affine, note=note, scaled=step)
+        write(path, as_stored(data, case.images[0]), affine, note=note, scaled=step)
         yield path
+    old = folder / f"{case.id}_hardness.nii.gz"
+    if "hardness" not in layers and JOINT in note_of(old):
+        old.unlink()
 
 
 def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | None]]:
-    """Array (X, Y, Z) and integer step of each map that is written."""
+    """Array (X, Y, Z) and integer step of each map that is written; no step where it would be coarse."""
     step = risk_map.base / 30_000
     risk = risk_map.risk[0].numpy()
     lifted = np.where(
         risk > 0, np.maximum(risk, step * math.ceil(1 / step)), 0
     )  # never below 1 by rounding
+    coarse = step > COARSEST
     layers: dict[str, tuple[Any, float | None]] = {
-        "risk": (lifted, step),
+        "risk": (risk.astype(np.float32), None) if coarse else (lifted, step),
         "transferability": (risk_map.transferability[0].numpy(), None),
     }
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})

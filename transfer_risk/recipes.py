@@ -138,9 +138,15 @@ class Recipe:
                 f"validation keeps training cases for tuning the decision, which is {self.decision}; give decision tuned, "
                 "or validation 0"
             )
-        if not self.base >= 1 or not 0 <= self.clip < 100 or not 0 <= self.min_foreground <= 1:
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63; got {self.seed}")
+        if (
+            not 1 <= self.base <= 1e6
+            or not 0 <= self.clip < 100
+            or not 0 <= self.min_foreground <= 1
+        ):
             raise ValueError(
-                "base must be at least 1, clip a percentile in [0, 100) and min_foreground a share in [0, 1]; "
+                "base must be from 1 to 1e6, clip a percentile in [0, 100) and min_foreground a share in [0, 1]; "
                 f"got {self.base}, {self.clip} and {self.min_foreground}"
             )
         try:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transfer_risk.transferability import Joint, as_tensor, given, log_expected_prediction
 
 Extent = Literal["image", "case", "set"]
+LARGEST_BASE = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +88,9 @@ class RiskMap:
         """Check the numbers.
 
         Raises:
-            ValueError: if base is below 1 or min_range negative.
+            ValueError: if base is not from 1 to 1e6, or min_range negative.
         """
-        if not self.base >= 1:
-            raise ValueError(f"base must be at least 1; got {self.base}")
+        check_base(self.base)
         if not self.min_range >= 0:
             raise ValueError(f"min_range must be at least 0 nats; got {self.min_range}")
 
@@ -110,6 +110,12 @@ class RiskMap:
         """R = base ** H in [1, base], 0 where ignored (eq. 6)."""
         hardness = self.hardness
         return torch.where(hardness.isnan(), 0.0, self.base**hardness)
+
+
+def check_base(base: float) -> None:
+    """Raise ValueError unless a base is from 1 to 1e6: beyond, float32 and files would not hold the risk."""
+    if not 1 <= base <= LARGEST_BASE:
+        raise ValueError(f"base must be from 1 to {LARGEST_BASE:g}; got {base}")
 
 
 def class_means(risk: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -21,12 +21,11 @@ from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest, explained, write_text, written
 from transfer_risk.imagefiles import file_and_channel
 from transfer_risk.recipes import Recipe
-from transfer_risk.runs import Stage
+from transfer_risk.runs import LOG, Stage
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 from transfer_risk.tomlfiles import read_toml
 
-LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 METRICS = ("case", "class", "stage", "dice", "hd95", "recall", "precision")
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
 
@@ -86,8 +85,7 @@ class RunFolder:
                     f"{self.path}: is a run with {key} = {old.get(key)!r}, not {self.config.get(key)!r}; choose another "
                     "--out, or the same options to resume it"
                 )
-        with explained(self.path / "manifest.json"):
-            inputs = self.manifest()["inputs"]
+        inputs = self.manifest()["inputs"]
         for name in dict.fromkeys((*inputs, *self.inputs)):
             if self.inputs.get(name) != inputs.get(name):
                 raise ValueError(
@@ -119,9 +117,15 @@ class RunFolder:
         """Content of manifest.json."""
         path = self.path / "manifest.json"
         try:
-            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            with explained(path):
+                content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+                if not isinstance(content["finished"], bool) or not isinstance(
+                    content["inputs"], dict
+                ):
+                    raise ValueError("finished must be true or false, and inputs a table")
         except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{path}: is no manifest ({error}); choose another --out") from None
+            reason = str(error).removeprefix(f"{path}: ")
+            raise ValueError(f"{path}: is no manifest ({reason}); choose another --out") from None
         return content
 
     def write_manifest(self, content: Mapping[str, Any]) -> None:

@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest
-from transfer_risk.imagefiles import load
+from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
+from transfer_risk.volumes import Volume, read
 
 Stage = Literal["before", "after"]
+LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +74,7 @@ class Run:
         """
         path = self.path / self.config["task"]
         task = load_task(path)
-        if self.inputs and digest(path) != self.inputs.get("task"):
-            raise ValueError(
-                f"{path}: has been changed since {self.path} was made, whose measures are of the old one; restore it, or "
-                "fine-tune again"
-            )
+        self._check_unchanged("task", path)
         return task
 
     @property
@@ -97,6 +95,31 @@ class Run:
         found: list[str] = self.manifest.get("seen", [])
         return found
 
+    def volume(self, case: Case) -> Volume:
+        """Images and labels of a test case, every slice.
+
+        Raises:
+            ValueError: naming the file, if it cannot be read, or is no longer what the run was measured with.
+        """
+        for number, image in enumerate(case.images):
+            self._check_unchanged(f"{case.id}/image {number}", Path(file_and_channel(image)[0]))
+        if case.label:
+            self._check_unchanged(f"{case.id}/label", Path(case.label))
+        return read(case, self.task, every_slice=True)
+
+    @property
+    def lacking(self) -> list[str]:
+        """Classes that are labelled in a test case and unknown to the source: there is no mean over all classes before."""
+        before = {(m.case, m.name): m.recall for m in self.measures.get("before", ())}
+        unknown = [
+            m.name
+            for m in self.measures["after"]
+            if before
+            and not math.isnan(m.recall)
+            and math.isnan(before.get((m.case, m.name), math.nan))
+        ]
+        return list(dict.fromkeys(unknown))
+
     def transferability(self, stage: Stage, case: Case) -> NDArray[np.float32]:
         """T (X, Y, Z) in nats, NaN where ignored, on the joint of the other test cases."""
         return np.asarray(self._load(stage, case, "transferability"), dtype=np.float32)
@@ -106,17 +129,42 @@ class Run:
         return np.asarray(self._load(stage, case, "prediction"), dtype=np.int16)
 
     def log(self) -> list[dict[str, float]]:
-        """Rows of log.csv."""
-        with open(self.path / "log.csv", encoding="utf-8", newline="") as file:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        """Rows of log.csv.
+
+        Raises:
+            ValueError: naming the file, if it is not as it was written.
+        """
+        path = self.path / "log.csv"
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                return [{k: float(row[k]) for k in LOG} for row in csv.DictReader(file)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: must be the table that finetune wrote, of numbers, with the columns {', '.join(LOG)} ({error}); "
+                "restore it, or fine-tune again with another --out"
+            ) from None
+
+    def _check_unchanged(self, name: str, path: Path) -> None:
+        """Raise ValueError where a file is another than the input that the manifest has by the name."""
+        recorded = self.inputs.get(name)
+        if recorded and digest(path) != recorded:
+            raise ValueError(
+                f"{path}: has been changed since {self.path} was made, whose measures are of the old one; restore it, or "
+                "fine-tune again"
+            )
 
     def _load(self, stage: Stage, case: Case, what: str) -> NDArray[Any]:
         path = self.path / "maps" / stage / f"{case.id}_{what}.nii.gz"
         if not path.is_file():
             raise ValueError(
-                f"{path}: no such file; the run is incomplete, start it again with --resume"
+                f"{path}: no such file; start the same finetune command again, which makes lost maps again"
             )
-        return load(str(path))[0]
+        try:
+            return load(str(path))[0]
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, or delete it and start the same finetune command again"
+            ) from None
 
 
 def load_run(path: str | Path) -> Run:
@@ -146,7 +194,9 @@ def load_run(path: str | Path) -> Run:
             f"{folder / 'config.toml'}: must have {missing[0]}, as finetune --out writes it, and has not; fine-tune again"
         )
     if not (folder / "metrics.csv").is_file():
-        raise ValueError(f"{folder / 'metrics.csv'}: no such file; fine-tune again")
+        raise ValueError(
+            f"{folder / 'metrics.csv'}: no such file; start the same finetune command again, which measures again"
+        )
     return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
 
 
@@ -168,6 +218,7 @@ def _measures(path: Path) -> dict[Stage, tuple[Measure, ...]]:
                 found[stage].append(Measure(row["case"], row["class"], *numbers))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or fine-tune again"
+            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or delete it and start "
+            "the same finetune command again"
         ) from None
     return {"before": tuple(found["before"]), "after": tuple(found["after"])}

@@ -14,7 +14,6 @@ from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.riskmap import Span
 from transfer_risk.runs import Run, Stage
 from transfer_risk.tasks import Case
-from transfer_risk.volumes import read
 
 Cell = tuple[str, Stage, str]  # run, stage, quantity
 MEASURES = ("dice", "hd95", "recall", "precision")
@@ -23,6 +22,15 @@ MEASURES = ("dice", "hd95", "recall", "precision")
 def stages(run: Run) -> tuple[Stage, ...]:
     """Stages of a run that say something about transfer: a run from scratch has no `before`."""
     return ("after",) if run.from_scratch else ("before", "after")
+
+
+def check_maps(run: Run) -> None:
+    """Raise ValueError where a map or prediction that `case_values` reads is missing or damaged, naming the first."""
+    for case in run.cases:
+        for stage in stages(run):
+            run.transferability(stage, case)
+        if not run.from_scratch:
+            run.prediction("before", case)
 
 
 def common_span(runs: Sequence[Run]) -> Span:
@@ -43,7 +51,7 @@ def case_values(
 ) -> Iterator[tuple[Cell, float]]:
     """Every number of one case, always in the same order."""
     task = runs[0].task
-    volume = read(case, task, every_slice=True)
+    volume = runs[0].volume(case)
     labels = volume.labels
     assert labels is not None
     target = distance_to_boundary(labels, volume.spacing)
@@ -72,14 +80,18 @@ def case_values(
 
 
 def _measures(run: Run, stage: Stage, case: str) -> dict[str, float]:
-    """Each measure's mean over the foreground classes that are known, and by class where there are several."""
+    """Each measure's mean over the foreground classes that are known, and by class where there are several.
+
+    Before training the mean is unknown where the source lacks a class: it would be over other classes than after.
+    """
     own = [m for m in run.measures[stage] if m.case == case]
     several = len(run.task.classes) > 2
     result = {}
     for measure in MEASURES:
         by_class = {name: _of(own, name, measure) for name in run.task.classes[1:]}
         known = [v for v in by_class.values() if not math.isnan(v)]
-        result[measure] = sum(known) / len(known) if known else math.nan
+        whole = known and not (stage == "before" and run.lacking)
+        result[measure] = sum(known) / len(known) if whole else math.nan
         if several:
             result |= {f"{measure}[{name}]": value for name, value in by_class.items()}
     return result

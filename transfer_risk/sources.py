@@ -42,7 +42,8 @@ class Source:
             `encoders.encoder_pattern` looks it up.
         decision: How probabilities become labels.
         licence: SPDX name, or empty.
-        trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records.
+        trained: What it was trained on (task, dataset, cases, iterations, seed), for warnings and records; `ancestors` are
+            name, dataset and cases, as far as known, of each source that it was fine-tuned from.
         architecture: The `[network]` table from which the network can be built again; empty: it cannot be saved.
         prepare: From an examination (channels in the source's order) to what the network sees, for model families with
             a preprocessing of their own; None: `grids.prepared` with `preprocessing`.
@@ -77,13 +78,15 @@ class Source:
 
     def __post_init__(self) -> None:
         """Check the words, that names are unique, and that labels and offsets are those of the classes."""
+        for key in ("name", "licence"):
+            if not isinstance(getattr(self, key), str):
+                raise ValueError(f"{key} must be text, in quotes; got {getattr(self, key)!r}")
         unique("classes", self.classes)
         unique("channels", self.channels)
         self._check_labels()
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder must be a regular expression; got {self.encoder!r}")
-        if not isinstance(self.trained.get("cases", []), (list, tuple)):
-            raise ValueError(f"trained.cases must be a list; got {self.trained['cases']!r}")
+        self._check_trained()
         if self.decision.offsets and len(self.decision.offsets) != len(self.classes):
             raise ValueError(
                 f"decision.offsets must be one for each of the classes {list(self.classes)}; got "
@@ -108,21 +111,39 @@ class Source:
 
         return activate(self.outputs(images), self.activation)
 
+    @property
+    def trainings(self) -> tuple[Mapping[str, Any], ...]:
+        """What is known of its training, then of that of each source that it was fine-tuned from."""
+        return (self.trained, *self.trained.get("ancestors", ()))
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """Name, dataset and cases, as far as known, of its trainings: the `ancestors` of what is fine-tuned from it."""
+        kept = ("name", "dataset", "cases")
+        return [
+            {k: t[k] for k in kept if k in t}
+            for t in ({**self.trained, "name": self.name}, *self.trainings[1:])
+        ]
+
     def seen(self, task: Task, ids: Iterable[str]) -> list[str]:
-        """Those of a task's cases that the source says it was trained on, on the same data set."""
-        if self.trained.get("dataset") != Path(task.root).name:
-            return []
-        return sorted(set(ids) & set(self.trained.get("cases", ())))
+        """Those of a task's cases that it, or a source that it was fine-tuned from, was trained on, on the same data set."""
+        found = {case for t in self._on_data_of(task) for case in t.get("cases", ())}
+        return sorted(set(ids) & found)
 
     def seen_note(self, task: Task, ids: Sequence[str], what: str) -> str:
-        """A sentence on those of the cases that the source was trained on, or may have been; empty where there is none."""
-        data = self.trained.get("dataset")
-        if data == Path(task.root).name and "cases" not in self.trained:
-            unknown = f"whether on the {what} cases is not known"
-            return f"source {self.name} was trained on {data} too; {unknown}"
-        seen = self.seen(task, ids)
-        words = f"source {self.name} was trained on {len(seen)} of the {len(ids)} {what} cases"
-        return words if seen else ""
+        """A sentence on those of the cases that were `seen`, or may have been; empty where there is none."""
+        seen, data = self.seen(task, ids), Path(task.root).name
+        unknown = not all("cases" in t for t in self._on_data_of(task))
+        if seen:
+            more = f", and on {data} cases that are not known" if unknown else ""
+            count = f"{len(seen)} of the {len(ids)} {what} cases"
+            return f"source {self.name} was trained on {count}{more}"
+        known = f"whether on the {what} cases is not known"
+        return f"source {self.name} was trained on {data} too; {known}" if unknown else ""
+
+    def _on_data_of(self, task: Task) -> list[Mapping[str, Any]]:
+        """Its trainings on the data set of a task."""
+        return [t for t in self.trainings if t.get("dataset") == Path(task.root).name]
 
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.
@@ -180,6 +201,17 @@ class Source:
         """The network's channels (B, Z, *S) in the order of the source's classes, where `[network] order` says another."""
         order = self.architecture.get("order")
         return outputs[:, order] if order else outputs
+
+    def _check_trained(self) -> None:
+        """Raise ValueError unless cases are lists, and the ancestors tables with such."""
+        ancestors = self.trained.get("ancestors", [])
+        if not isinstance(ancestors, list | tuple) or not all(
+            isinstance(a, Mapping) for a in ancestors
+        ):
+            raise ValueError(f"trained.ancestors must be a list of tables; got {ancestors!r}")
+        for where, table in (("", self.trained), *((".ancestors", a) for a in ancestors)):
+            if not isinstance(table.get("cases", []), list | tuple):
+                raise ValueError(f"trained{where}.cases must be a list; got {table['cases']!r}")
 
     def _check_labels(self) -> None:
         """Raise ValueError unless each class is written as a whole number of its own."""

@@ -12,7 +12,7 @@ from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.runs import load_run
-from transfer_risk.textrows import aligned, csv_text, known
+from transfer_risk.textrows import aligned, csv_text, known, listed
 from transfer_risk.tomlfiles import read_toml
 
 UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
@@ -29,11 +29,13 @@ def comparison_text(comparison: Comparison, format_: str) -> str:
 
 
 def write_comparison(comparison: Comparison, out: str | Path) -> None:
-    """Write changes.csv, contrasts.csv (of several runs), per_case.csv and comparison.json."""
+    """Write changes.csv, contrasts.csv (of several runs; an older one goes), per_case.csv and comparison.json."""
     write_text(Path(out) / "changes.csv", comparison_text(comparison, "csv"))
     if comparison.contrasts:
         rows = [_contrast(c) for c in comparison.contrasts]
         write_text(Path(out) / "contrasts.csv", csv_text(rows))
+    else:
+        (Path(out) / "contrasts.csv").unlink(missing_ok=True)
     write_text(Path(out) / "per_case.csv", csv_text(comparison.rows()))
     write_text(Path(out) / "comparison.json", comparison_text(comparison, "json"))
 
@@ -43,6 +45,9 @@ def run_text(path: str | Path) -> str:
     run = load_run(path)
     lines = [f"{run.path}: {run.method} on {run.task.name}, {len(run.cases)} test cases"]
     for stage, rows in run.measures.items():
+        if stage == "before" and run.lacking:
+            lines.append(f"Dice before unknown: the source has no {listed(run.lacking)}")
+            continue
         dice = mean_dice(rows)
         if dice.cases:
             lines.append(f"Dice {stage:<6} {with_interval(dice)}")

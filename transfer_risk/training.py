@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class Start:
         training: Cases that are trained on.
         validation: Cases that are kept for the decision.
         kept_head: Whether the head is the source's own.
+        absent: Classes without a training voxel, of which nothing is learned.
     """
 
     student: Source
@@ -48,6 +50,7 @@ class Start:
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     kept_head: bool
+    absent: tuple[str, ...]
 
 
 def begin(
@@ -58,7 +61,7 @@ def begin(
     check: Callable[[Source], None] | None = None,
     tell: Tell | None = None,
 ) -> Start:
-    """Everything that a fine-tuning needs, made from seed and options alone.
+    """Everything that a fine-tuning needs, made from seed and options alone; warns of classes without a training voxel.
 
     Args:
         source: Not changed.
@@ -78,21 +81,34 @@ def begin(
     tuning = validation or (training if recipe.decision == "tuned" else ())
     check_cases(task, tuning, replace(student, name=source.name))
     student = replace(student, trained=_record(source, task, training, recipe))
-    classes = len(task.classes)
     samples = collect(source, training, task, mapped=recipe.method in MAPPED, progress=tell)
-    if not float(samples.class_counts(classes)[1:].sum()):
-        raise ValueError(
-            f"task {task.name}: no foreground in the training slices; look at [labels] and [slices], or take more than "
-            "these slices"
-        )
-    objective = Objective.of(recipe, samples, classes)
+    absent = _absent(samples, task)
+    objective = Objective.of(recipe, samples, len(task.classes))
     report = load_report(source, student.network, scratch=recipe.init == "random")
     if recipe.head == "probe":
         if tell:
             tell("fitting the probe head")
         probe_head(student, samples, objective, seed=recipe.seed)
     state = State.of(student.network, objective, recipe)
-    return Start(student, samples, state, report, training, validation, kept)
+    return Start(student, samples, state, report, training, validation, kept, absent)
+
+
+def _absent(samples: Samples, task: Task) -> tuple[str, ...]:
+    """The foreground classes without a training voxel, each warned of; ValueError if all of them are."""
+    counts = samples.class_counts(len(task.classes))[1:].tolist()
+    absent = tuple(name for name, n in zip(task.classes[1:], counts, strict=True) if not n)
+    if len(absent) == len(counts):
+        raise ValueError(
+            f"task {task.name}: no foreground in the training slices; look at [labels] and [slices], or take more than "
+            "these slices"
+        )
+    for name in absent:
+        warnings.warn(
+            f"class {name} has no voxel that counts in the training slices: nothing is learned of it; train on cases that "
+            "have it ([split], --n-cases, --n-slices)",
+            stacklevel=3,
+        )
+    return absent
 
 
 def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]:
@@ -134,11 +150,11 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # of `meta` there are no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"device must be one that torch has here; got {device!r} ({reason})"
+            f"device must be one that torch computes on here; got {device!r} ({reason})"
         ) from None
 
 
@@ -163,7 +179,8 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
 
 
 def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -> dict[str, object]:
-    """What the student was trained on."""
+    """What the student was trained on, and what it was fine-tuned from."""
+    inherited = recipe.init == "source"
     return {
         "task": task.name,
         "dataset": Path(task.root).name,
@@ -172,5 +189,6 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
         "iterations": recipe.iterations,
         "seed": recipe.seed,
         "method": recipe.method,
-        "source": source.name if recipe.init == "source" else "",
+        "source": source.name if inherited else "",
+        "ancestors": source.lineage if inherited else [],
     }

@@ -7,9 +7,11 @@ import re
 import rich_click as click
 
 from transfer_risk.cli.shared import (
+    BASE,
     CACHE,
     FORMAT,
     TASK,
+    Finite,
     Reading,
     fail,
     notes,
@@ -156,10 +158,8 @@ def score_command(
     help="Write only this case, on joint and span of all; may be repeated.",
 )
 @click.option("--hardness", is_flag=True, help="Write the hardness maps too.")
-@click.option("--base", default=10.0, show_default=True, type=click.FloatRange(min=1))
-@click.option(
-    "--clip", default=0.0, show_default=True, type=click.FloatRange(0, 100, max_open=True)
-)
+@BASE
+@click.option("--clip", default=0.0, show_default=True, type=Finite(0, 100, max_open=True))
 @click.option(
     "--in-sample",
     is_flag=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Reading, bar, fail, source_options
+from transfer_risk.cli.shared import TASK, Finite, Reading, bar, fail, source_options
 
 
 @click.command("predict")
@@ -45,10 +45,10 @@ def predict_command(
 )
 @click.option("--iterations", default=2000, show_default=True, type=click.IntRange(min=1))
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
-@click.option("--lr", default=1e-3, show_default=True, type=click.FloatRange(min=0, min_open=True))
+@click.option("--lr", default=1e-3, show_default=True, type=Finite(min=0, min_open=True))
 @click.option("--width", default=32, show_default=True, type=click.IntRange(min=1))
 @click.option("--depth", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--licence", default="", help="SPDX name to record.")
 def pretrain_command(task: str, out: str, **options: Any) -> None:
     """Train a 2D U-Net on TASK from scratch: a new source, measured on the test cases."""

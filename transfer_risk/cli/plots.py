@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import Reading, notes, source_options, status
+from transfer_risk.cli.shared import Finite, Reading, notes, source_options, status
 
 POSSIBLE = {"run": ("maps", "curves"), "task": ("maps",), "ranking": ("ranking",)}
 ENDINGS = (".png", ".pdf", ".svg")
@@ -34,7 +34,7 @@ ENDINGS = (".png", ".pdf", ".svg")
 @click.option("--slice", "index", type=click.IntRange(min=0), help="The one with the most risk.")
 @click.option("--channel", help="Channel that is shown; the task's first.")
 @click.option("--by", help="Score of the ranking; probe_dice where all sources have it, else leep.")
-@click.option("--width", type=click.FloatRange(min=3), help="Inches; maps 7, others 3.4.")
+@click.option("--width", type=Finite(min=3), help="Inches; maps 7, others 3.4.")
 @source_options
 def plot_command(
     inputs: tuple[str, ...],

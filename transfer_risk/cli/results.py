@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import FORMAT, fail, load_runs, status
+from transfer_risk.cli.shared import BASE, FORMAT, fail, load_runs, status
 
 
 @click.command("compare")
@@ -15,7 +15,7 @@ from transfer_risk.cli.shared import FORMAT, fail, load_runs, status
     type=click.Path(file_okay=False),
     help="Folder for changes.csv, contrasts.csv, per_case.csv and comparison.json.",
 )
-@click.option("--base", default=10.0, show_default=True, type=click.FloatRange(min=1))
+@BASE
 def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: float) -> None:
     """Compare each RUN before and after fine-tuning, and the RUNs with each other."""
     from transfer_risk.comparison import compare

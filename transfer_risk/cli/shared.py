@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 import warnings
@@ -13,13 +14,26 @@ from typing import Any
 
 import rich_click as click
 
+
+class Finite(click.FloatRange):
+    """A number in a range; neither NaN, which lies in every one, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number; got {value}", param, ctx)
+        return number
+
+
+BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, 1e6))
 TASK = click.argument("task", type=click.Path(exists=True, dir_okay=False))
 ESTIMATED = 12  # iterations after which the time is estimated
 CACHE = click.option(
     "--cache",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, 2**20),
+    type=Finite(0, 2**20),
     help="GiB of probabilities kept in a temporary file; what does not fit is predicted again.",
 )
 FORMAT = click.option(
@@ -133,15 +147,19 @@ class Reading:
 
 
 def load_runs(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
-    """The runs that load, and a sentence for each that does not."""
+    """The runs that load and have whole maps, and a sentence for each that does not."""
     from transfer_risk.runs import load_run
+    from transfer_risk.runstats import check_maps
 
     runs, failed = [], []
     for path in paths:
         try:
-            runs.append(load_run(path))
+            run = load_run(path)
+            check_maps(run)
         except ValueError as error:
             failed.append(str(error))
+        else:
+            runs.append(run)
     if not runs:
         raise ValueError("; ".join(failed))
     return runs, failed

@@ -92,25 +92,15 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
 
 
 def _seen(source: Source, task: Task) -> Iterator[Finding]:
-    """Cases of the task that the source was trained on."""
+    """Cases of the task that the source, or one that it was fine-tuned from, was trained on."""
     where, dataset = f"{source.name}: trained.cases", Path(task.root).name
-    seen = set(source.trained.get("cases", ()))
-    if not seen:
-        found = "does not say which cases it was trained on"
+    if not all(t.get("cases") for t in source.trainings):
+        whose = "it, or what it was fine-tuned from," if source.trained.get("cases") else "it"
+        found = f"does not say which cases {whose} was trained on"
         remedy = "make sure that none of the task's is among them"
         yield Finding("note", "training data", where, found, remedy)
-        return
-    own = source.trained.get("dataset")
-    train = [c.id for c in task.cases if c.id in seen and c.id not in task.test]
-    test = [c.id for c in task.cases if c.id in seen and c.id in task.test]
-    if not (train or test):
-        return
-    if own != dataset:
-        found = f"ids like those of the task ({listed(test + train)}), but from the data set {own}, not {dataset}"
-        yield Finding(
-            "note", "training data", where, found, "make sure that they are other patients"
-        )
-        return
+    seen = source.seen(task, [c.id for c in task.cases])
+    train, test = [i for i in seen if i not in task.test], [i for i in seen if i in task.test]
     if test:
         found = f"was trained on {len(test)} test cases of the task ({listed(test)})"
         remedy = "its Dice there is too high; choose other test cases or another source"
@@ -119,6 +109,12 @@ def _seen(source: Source, task: Task) -> Iterator[Finding]:
         found = f"was trained on {len(train)} training cases of the task ({listed(train)})"
         remedy = "its scores are too high beside other sources; read them with that in mind"
         yield Finding("warning", "training data", where, found, remedy)
+    for training in (t for t in source.trainings if t.get("dataset") != dataset):
+        if alike := sorted({c.id for c in task.cases} & set(training.get("cases", ())) - set(seen)):
+            own = training.get("dataset")
+            found = f"ids like those of the task ({listed(alike)}), but from the data set {own}, not {dataset}"
+            remedy = "make sure that they are other patients"
+            yield Finding("note", "training data", where, found, remedy)
 
 
 def _zeros(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[Finding]:
