@@ -1,13 +1,13 @@
 """Is it the decision? The recommended recipe, vanilla and a model from scratch, each with its decision tuned.
 
-Much of what one loss has over another is where it puts the threshold, which tuned offsets of the log-probabilities move for
-free. Offsets are tuned on the training cases of each run. The subjects are those of `recipes.py --seed 12`, with the same
-frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla, also with 30
-iterations more (about what a probe head costs), CE + Dice, that with a probe head (the recipe without its weights), and one
-model from scratch (nothing frozen) for each target, which its five pairs share. Writes results/tuned.csv (one row per pair,
-recipe, number of iterations and decision), and paired differences of the same decision to each reference: vanilla matched in
-time (results/tuned_summary.csv), vanilla of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_), that with
-a probe head (tuned_probe_) and the model from scratch (tuned_scratch_). A killed run goes on.
+Much of what one loss has over another is where it puts the threshold, which tuned offsets of the log-probabilities move
+for free. Offsets are tuned on the training cases of each run. The subjects are those of `recipes.py --seed 12`, with
+the same frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla,
+also with 30 iterations more (about what a probe head costs), CE + Dice, and one model from scratch (nothing frozen) for
+each target, which its five pairs share. Writes results/tuned.csv (one row per pair, recipe, number of iterations and
+decision), and paired differences of the same decision to each reference: vanilla matched in time
+(results/tuned_summary.csv), vanilla of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_) and the
+model from scratch (tuned_scratch_). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ import pandas as pd
 import transfer_risk as tr
 
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
-PROBED = {"probe + Dice": {"method": "vanilla", "head": "probe", "dice_weight": 1.0}}
-"""The recommended recipe without the weights of the pixels."""
-REFERENCES = {"": tr.LONGER, "_plain": "vanilla", "_dice": "CE + Dice"}
-REFERENCES |= {"_probe": "probe + Dice", "_scratch": "scratch"}
+REFERENCES = {"": tr.LONGER, "_plain": "vanilla", "_dice": "CE + Dice", "_scratch": "scratch"}
 """What the recipes are compared with, by the end of the summary's name."""
 SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training."}
 
@@ -48,7 +45,7 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
     """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
-    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED} | PROBED
+    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED}
     targets = {target: source for source, target in study.pairs}
     fresh = [(source, target) for target, source in targets.items()]
     long, labels = (*study.size.stops[-1:], *study.size.long), {"slices": 0}

@@ -26,6 +26,7 @@ from transfer_risk import fitting
 from transfer_risk.cli import main
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.subsets import few_shot
+from transfer_risk.summaries import run_text
 
 SMALL = ("--iterations", 4, "--batch", 2, "--checkpoint", 2, "--lr", 0.01)
 VOLUME = {
@@ -257,6 +258,7 @@ def test_before_training_classes_count_by_name_where_some_are_shared(tmp_path):
     tr.finetune(source, task, tr.Recipe(method="vanilla", iterations=1), out=tmp_path / "run")
     made = tr.load_run(tmp_path / "run")
     assert made.manifest["head"] == "new"
+    assert "Dice before unknown: the source has no gm" in run_text(tmp_path / "run")
     dice = {m.case: m.dice for m in tr.evaluate(source, task) if m.name == "wm"}
     for case in task.split("test"):
         gm, wm = (m for m in made.measures["before"] if m.case == case.id)

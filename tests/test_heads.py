@@ -11,6 +11,7 @@ from blobs import make_source, write_blobs, write_monai
 from torch import nn
 
 import transfer_risk as tr
+from transfer_risk.classes import class_numbers
 from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.heads import (
     adapted_source,
@@ -20,7 +21,6 @@ from transfer_risk.heads import (
 )
 from transfer_risk.loadreport import load_report
 from transfer_risk.prediction import decide, predict_case
-from transfer_risk.sources import class_numbers
 from transfer_risk.training import untrained
 from transfer_risk.volumes import read
 

@@ -15,6 +15,7 @@ LEVELS = [  # modules of one level never import each other
     {"riskmap", "overlaps"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},
+    {"classes"},
     {"sources", "volumes"},
     {"grids", "channels", "networks", "encoders", "views", "windows"},
     {"layouts", "adapters"},

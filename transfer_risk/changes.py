@@ -10,13 +10,14 @@ from operator import or_
 import numpy as np
 from torch import Tensor
 
+from transfer_risk.classes import matched_classes
 from transfer_risk.comparison import Change
 from transfer_risk.evaluation import mean_dice, measures, segmented
 from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.passes import Predictions
 from transfer_risk.riskmap import Span
-from transfer_risk.sources import Source, matched_classes
+from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 
 

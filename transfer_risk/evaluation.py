@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.channels import channel_order, in_order
+from transfer_risk.classes import class_numbers, matched_classes
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.prediction import check_size, decide, predict_case, reason
-from transfer_risk.sources import Source, class_numbers, matched_classes
+from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, nothing_counts, read
 
@@ -50,7 +51,7 @@ def evaluate(
 ) -> list[Measure]:
     """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
 
-    Classes count as the task's by `sources.matched_classes`; those that the source does not have are unknown (NaN).
+    Classes count as the task's by `classes.matched_classes`; those that the source does not have are unknown (NaN).
 
     Raises:
         ValueError: if no class of the source counts as one of the task's, or a case cannot be read.
@@ -88,7 +89,7 @@ def segmented(
 
 
 def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) -> NDArray[Any]:
-    """The source's classes (X, Y, Z) by its stored decision, int16, numbered as `sources.class_numbers` says.
+    """The source's classes (X, Y, Z) by its stored decision, int16, numbered as `classes.class_numbers` says.
 
     Those that count as the task's have its numbers, others come after; `predicted_names` has the name of each number.
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_risk.classes import same_classes
 from transfer_risk.evaluation import Measure, mean_dice, measures, segmented
 from transfer_risk.intervals import Estimate
 from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary
 from transfer_risk.outcomes import GAINED, LOST, WRONG, Outcomes
 from transfer_risk.passes import Predictions
-from transfer_risk.sources import Source, same_classes
+from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from transfer_risk.classes import matched_classes, same_classes
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
-from transfer_risk.sources import Source, evaluating, matched_classes, same_classes
+from transfer_risk.sources import Source, evaluating
 from transfer_risk.tasks import Decision
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")

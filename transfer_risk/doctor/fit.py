@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from transfer_risk.channels import channel_note, channel_order
+from transfer_risk.classes import same_classes, shared_classes
 from transfer_risk.doctor.cohort import check_zeros
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
 from transfer_risk.passes import CACHE
-from transfer_risk.sources import Source, same_classes, shared_classes
+from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 from transfer_risk.textrows import listed
 
