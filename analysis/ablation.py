@@ -64,21 +64,12 @@ def main() -> None:
     options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
     parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
     table = pd.concat(parts, ignore_index=True)
-    summaries = {"": differences(table), "_protocol": differences(beside_protocol(table), PROTOCOL)}
+    groups = ["group", "anatomy", "iterations"]
+    summaries = {
+        "": tr.recipe_summary(tr.regular(table), groups, "risk-map"),
+        "_protocol": tr.recipe_summary(beside_protocol(table), groups, PROTOCOL),
+    }
     tr.write_summaries(table, options.out / "ablation.csv", summaries)
-
-
-def differences(table: pd.DataFrame, reference: str = "risk-map") -> pd.DataFrame:
-    """Paired differences to a variant, by group, cohort and iterations."""
-    return tr.paired_summary(
-        tr.regular(table),
-        ["group", "anatomy", "iterations"],
-        method="recipe",
-        pair=["source", "target"],
-        value="dice",
-        reference=reference,
-        beside=["recall", "precision"],
-    )
 
 
 def beside_protocol(table: pd.DataFrame) -> pd.DataFrame:

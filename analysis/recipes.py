@@ -101,10 +101,9 @@ def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
     gains = table.assign(regime="all", dice=table["dice"] - own)
     gains = gains[regimes_of == table["regime"].nunique()]
     compared = {"method": "recipe", "value": "dice", "reference": reference, "shared": "target"}
-    beside = ["recall", "precision"]
-    pair = ["source", "target"]
-    regimes = tr.paired_summary(table, ["regime"], pair=pair, beside=beside, **compared)
-    every = tr.paired_summary(gains, ["regime"], pair=["anatomy", *pair], **compared)
+    pair = ["anatomy", "source", "target"]
+    regimes = tr.recipe_summary(table, ["regime"], reference)
+    every = tr.paired_summary(gains, ["regime"], pair=pair, **compared)
     return pd.concat([regimes, every.drop(columns="dice")], ignore_index=True)
 
 

@@ -29,7 +29,8 @@ def main() -> None:
     options = tr.study_options(__doc__, {"--seed": SEED})
     parts = [rows_of(tr.transfer_study(options, anatomy)) for anatomy in tr.TASKS]
     table = tr.with_longer(pd.concat(parts, ignore_index=True))
-    summaries = {end: summary_of(table, reference) for end, reference in REFERENCES.items()}
+    groups = ["regime", "decision"]
+    summaries = {end: tr.recipe_summary(table, groups, r) for end, r in REFERENCES.items()}
     tr.write_summaries(table, options.out / "tuned.csv", summaries)
 
 
@@ -52,20 +53,6 @@ def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
     jobs = study.jobs(study.pairs, recipes, labels=labels, stops=long)
     jobs += study.jobs(fresh, SCRATCH, labels=labels, stops=long)
     return [job | {"tuned": job["stops"]} for job in jobs]
-
-
-def summary_of(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Paired differences to a recipe, by regime and decision."""
-    return tr.paired_summary(
-        table,
-        ["regime", "decision"],
-        method="recipe",
-        pair=["source", "target"],
-        value="dice",
-        reference=reference,
-        beside=["recall", "precision"],
-        shared="target",
-    )
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ _HOMES = {
     "TransferStudy": "protocols",
     "transfer_study": "protocols",
     "write_transfer_table": "transfertables",
+    "recipe_summary": "transfertables",
     "regular": "transfertables",
     "load_template": "phantom",
     "write_tissue_cohort": "phantom",

@@ -107,7 +107,7 @@ class Run:
             self._check_unchanged(f"{case.id}/label", Path(case.label))
         return read(case, self.task, every_slice=True)
 
-    @property
+    @cached_property
     def lacking(self) -> list[str]:
         """Classes that are labelled in a test case and unknown to the source: there is no mean over all classes before."""
         before = {(m.case, m.name): m.recall for m in self.measures.get("before", ())}

@@ -24,7 +24,6 @@ def write_transfer_table(
     *,
     paper: Mapping[str, float] | None = None,
     groups: Sequence[str] = ("iterations", "decision"),
-    reference: str = "vanilla",
 ) -> pd.DataFrame:
     """Write the rows of a study, and beside them `<name>_summary.csv`, which is printed and returned.
 
@@ -35,13 +34,24 @@ def write_transfer_table(
         path: CSV of the rows.
         paper: The paper's mean gain over vanilla in Dice points by method, for a column `paper`.
         groups: Columns that divide the summary.
-        reference: Recipe that the others are compared with.
 
     Returns:
         As `paired_summary` of Dice, with `relative`, the difference in per cent of the reference's Dice.
     """
-    made = paired_summary(
-        regular(table),
+    made = recipe_summary(regular(table), groups)
+    made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
+    if paper:
+        made["paper"] = made["recipe"].map(paper)
+    write_summaries(table, path, {"": made})
+    return made
+
+
+def recipe_summary(
+    table: pd.DataFrame, groups: Sequence[str], reference: str = "vanilla"
+) -> pd.DataFrame:
+    """`paired_summary` of the Dice of recipes over pairs of source and target, with intervals over targets too."""
+    return paired_summary(
+        table,
         groups,
         method="recipe",
         pair=["source", "target"],
@@ -50,11 +60,6 @@ def write_transfer_table(
         beside=["recall", "precision"],
         shared="target",
     )
-    made["relative"] = 100 * made["difference"] / (made["dice"] - made["difference"])
-    if paper:
-        made["paper"] = made["recipe"].map(paper)
-    write_summaries(table, path, {"": made})
-    return made
 
 
 def write_summaries(

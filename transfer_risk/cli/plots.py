@@ -11,6 +11,10 @@ import rich_click as click
 from transfer_risk.cli.shared import Finite, Reading, notes, source_options, status
 
 POSSIBLE = {"run": ("maps", "curves"), "task": ("maps",), "ranking": ("ranking",)}
+ALONE = {
+    "run": (2, "a RUN is drawn alone or beside one other"),
+    "ranking": (1, "a RANKING is drawn alone"),
+}
 ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -93,12 +97,8 @@ def _kind(inputs: Sequence[str]) -> str:
             )
         return "task"
     kind = "ranking" if first.is_file() or (first / "ranking.json").is_file() else "run"
-    if len(inputs) > (2 if kind == "run" else 1):
-        alone = (
-            "a RUN is drawn alone or beside one other"
-            if kind == "run"
-            else "a RANKING is drawn alone"
-        )
+    most, alone = ALONE[kind]
+    if len(inputs) > most:
         raise click.UsageError(f"{alone}; got {len(inputs)} arguments")
     return kind
 
