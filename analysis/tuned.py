@@ -3,11 +3,12 @@
 Much of what one loss has over another is where it puts the threshold, which tuned offsets of the log-probabilities move
 for free. Offsets are tuned on the training cases of each run. The subjects are those of `recipes.py --seed 12`, with
 the same frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla,
-also with 30 iterations more (about what a probe head costs), CE + Dice, and one model from scratch (nothing frozen) for
-each target, which its five pairs share. Writes results/tuned.csv (one row per pair, recipe, number of iterations and
-decision), and paired differences of the same decision to each reference: vanilla matched in time
-(results/tuned_summary.csv), vanilla of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_) and the
-model from scratch (tuned_scratch_). A killed run goes on.
+also with 30 iterations more (about what a probe head costs), CE + Dice, the same after a probe head (the recipe without
+its weights), and one model from scratch (nothing frozen) for each target, which its five pairs share. Writes
+results/tuned.csv (one row per pair, recipe, number of iterations and decision), and paired differences of the same
+decision to each reference: vanilla matched in time (results/tuned_summary.csv), vanilla of as many iterations
+(tuned_plain_summary.csv), CE + Dice (tuned_dice_), the probe head with CE + Dice (tuned_probe_) and the model from
+scratch (tuned_scratch_). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import pandas as pd
 import transfer_risk as tr
 
 SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
-REFERENCES = {"": tr.LONGER, "_plain": "vanilla", "_dice": "CE + Dice", "_scratch": "scratch"}
+UNWEIGHTED = "probe + CE + Dice"
+PROBED = {UNWEIGHTED: {"method": "vanilla", "head": "probe", "dice_weight": 1.0}}
+REFERENCES = {
+    "": tr.LONGER,
+    "_plain": "vanilla",
+    "_dice": "CE + Dice",
+    "_probe": UNWEIGHTED,
+    "_scratch": "scratch",
+}
 """What the recipes are compared with, by the end of the summary's name."""
 SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training."}
 
@@ -46,7 +55,7 @@ def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
 
 def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
     """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
-    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED}
+    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED} | PROBED
     targets = {target: source for source, target in study.pairs}
     fresh = [(source, target) for target, source in targets.items()]
     long, labels = (*study.size.stops[-1:], *study.size.long), {"slices": 0}
