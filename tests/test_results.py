@@ -229,11 +229,3 @@ def test_a_ranking_without_regret_is_named(monkeypatch):
     tables["ranking_confirmed_summary.csv"]["measure"] = "kendall"
     with pytest.raises(ValueError, match=r"must have the regret of vanilla or .* got none; python"):
         module.draw(tables)
-
-
-def test_intervals_of_shares_in_the_results_end_within_0_and_1():
-    shares = ("eep_dice", "eep_dice_argmax", "dice")
-    table = pd.read_csv(FIGURES.parent / "analysis" / "results" / "rank_sources.csv")
-    for name in shares:
-        ends = table[[f"{name}_low", f"{name}_high"]].dropna()
-        assert len(ends) and ends.ge(0).all(axis=None) and ends.le(1).all(axis=None)
