@@ -14,7 +14,9 @@ from run_folder import write_run
 from test_end_to_end import SHAPE, write_dataset
 
 import transfer_risk as tr
+from transfer_risk import runs as runs_module
 from transfer_risk.cli import main
+from transfer_risk.cli.shared import load_runs
 from transfer_risk.comparison import Change
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.summaries import comparison_text
@@ -70,6 +72,14 @@ def test_one_span_over_all_runs_and_stages_but_what_was_before_scratch(compariso
     assert float(comparison.span.low) == min(m.min() for m in maps)
     assert float(comparison.span.high) == max(m.max() for m in maps)
     assert float(comparison.span.low) > -5
+
+
+def test_each_map_is_read_once_for_the_span_and_once_for_the_values(folder, monkeypatch):
+    read_files, load = [], runs_module.load
+    monkeypatch.setattr(runs_module, "load", lambda path: read_files.append(path) or load(path))
+    found, _ = load_runs([str(folder / "helped"), str(folder / "scratch")])
+    tr.compare(found)
+    assert {read_files.count(path) for path in read_files} == {2}
 
 
 def test_values_are_those_of_each_map_on_that_span(comparison, runs):

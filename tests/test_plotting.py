@@ -23,7 +23,6 @@ from transfer_risk.overlays import classes_over, colour_map, risk_over
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.plotting import save_figure
 from transfer_risk.reports import read_ranking, write_ranking
-from transfer_risk.runstats import common_span
 from transfer_risk.views import View, grey_slice
 from transfer_risk.volumes import read
 
@@ -101,7 +100,7 @@ def test_titles_do_not_overlap_in_one_column(run):
 
 
 def test_the_riskiest_cases_and_slices_come_first(run):
-    span = common_span([run])
+    span = run.span
     risks = {}
     for case in run.cases:
         values = [run.transferability(s, case) for s in ("before", "after")]
@@ -149,7 +148,7 @@ def test_another_run_stands_beside_on_one_span_and_both_borders_are_named(folder
     words = [t.get_text() for legend in figure.legends for t in legend.get_texts()]
     assert words == [*run.task.classes[1:], "target border", "source border"]
     # one scale: the last panel is the risk of the other run over both runs' span
-    case, span = run.cases[0], common_span([run, other])
+    case, span = run.cases[0], run.span | other.span
     values = [run.transferability(s, case) for s in ("before", "after")]
     values.append(other.transferability("after", case))
     risks = [tr.RiskMap(torch.from_numpy(v)[None], span).risk[0].numpy() for v in values]
@@ -169,9 +168,7 @@ def test_another_run_stands_beside_on_one_span_and_both_borders_are_named(folder
 
 def test_the_dashed_border_is_that_of_what_the_source_decided(run):
     case = run.cases[0]
-    risk = tr.RiskMap(
-        torch.from_numpy(run.transferability("after", case))[None], common_span([run])
-    )
+    risk = tr.RiskMap(torch.from_numpy(run.transferability("after", case))[None], run.span)
     volume = read(case, run.task)
     former = np.zeros(volume.labels.shape, np.int16)
     former[2:4, 1:4] = 2
@@ -193,9 +190,7 @@ def test_the_dashed_border_is_that_of_what_the_source_decided(run):
 
 def test_long_names_are_cut_and_many_classes_take_more_lines(run):
     case = run.cases[0]
-    risk = tr.RiskMap(
-        torch.from_numpy(run.transferability("after", case))[None], common_span([run])
-    )
+    risk = tr.RiskMap(torch.from_numpy(run.transferability("after", case))[None], run.span)
     name = "FeTS21_Training_with_a_long_name_001"
     example = Example(name, read(case, run.task), run.prediction("after", case), (risk, risk))
     classes = ["background", *(f"structure {k}" for k in range(11))]
@@ -216,9 +211,7 @@ def test_long_names_are_cut_and_many_classes_take_more_lines(run):
 def test_predicted_classes_of_another_name_have_another_colour(run):
     case = run.cases[0]
     volume = read(case, run.task)
-    maps = (
-        tr.RiskMap(torch.from_numpy(run.transferability("after", case))[None], common_span([run])),
-    )
+    maps = (tr.RiskMap(torch.from_numpy(run.transferability("after", case))[None], run.span),)
     example = Example(case.id, volume, run.prediction("after", case), maps)
     options = {"classes": ["background", "a", "b"], "predicted": ["background", "b", "c"]}
     figure = plot_examples([example], **options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import combinations
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from transfer_risk.intervals import DIFFERENCE, LOGARITHM, SHARE, Estimate
 from transfer_risk.riskmap import Span, check_base
 from transfer_risk.runs import Run
-from transfer_risk.runstats import Cell, case_values, common_span
+from transfer_risk.runstats import Cell, case_values
 from transfer_risk.significance import holm, signed_rank_p
 from transfer_risk.tables import mean_known
 from transfer_risk.verdicts import (
@@ -183,7 +184,7 @@ def compare(
     check_base(base)
     check_alike(runs)
     tell = progress or (lambda _: None)
-    span = common_span(runs)
+    span = reduce(or_, (run.span for run in runs))
     found: dict[Cell, list[float]] = {}
     for case in runs[0].cases:
         tell(f"comparing {case.id}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transfer_risk.adapters import load_source, save_source
+from transfer_risk.adapters import load_source, save_source, source_files
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
@@ -104,14 +104,13 @@ def _finished(
         ValueError: if model or log are lost.
     """
     model = folder.path / "model"
-    scripted = source.architecture.get("target") == "torchscript"
-    weights = model / ("model.ts" if scripted else "model.safetensors")
-    trained = (model / "source.toml", weights, folder.path / "log.csv")
+    weights, description = source_files(source, model)
+    trained = (description, weights, folder.path / "log.csv")
     if lost := [path for path in trained if not path.is_file()]:
         raise ValueError(
             f"{lost[0]}: no such file, and only training makes it; delete the folder {folder.path} and fine-tune again"
         )
-    network = read_toml(model / "source.toml").get("network", {})
+    network = read_toml(description).get("network", {})
     known = all(network.get(k) == source.architecture.get(k) for k in ("target", "arguments"))
     student = load_source(model, trust=known)
     stages = stages_of(source, student, recipe)

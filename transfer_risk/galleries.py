@@ -19,7 +19,6 @@ from transfer_risk.pages import Example, plot_examples
 from transfer_risk.passes import Progress
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
-from transfer_risk.runstats import common_span, stages
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Volume, read
@@ -51,10 +50,11 @@ def plot_change(
         ValueError: if a map is missing, a case has no such slice, or the runs are not of one task and its test cases.
     """
     check_alike([run, *beside])
-    span, base = common_span([run, *beside]), float(run.config.get("base", 10.0))
+    span = reduce(or_, (r.span for r in (run, *beside)))
+    base = float(run.config.get("base", 10.0))
 
     def maps(case: Case) -> tuple[RiskMap, ...]:
-        values = [run.transferability(s, case) for s in stages(run)]
+        values = [run.transferability(s, case) for s in run.stages]
         values += [other.transferability("after", case) for other in beside]
         return tuple(RiskMap(torch.from_numpy(v)[None], span, base) for v in values)
 
@@ -69,7 +69,7 @@ def plot_change(
         )
         for case in cases or _riskiest(run.cases, totals)
     ]
-    risks = tuple(f"risk {stage}" for stage in stages(run))
+    risks = tuple(f"risk {stage}" for stage in run.stages)
     if beside:
         risks = (*risks[:-1], *(f"after {r.name}" for r in (run, *beside)))
     return _figure(examples, run.task, run.task.classes, risks, index, channel, width)

@@ -15,17 +15,20 @@ import csv
 import json
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.files import digest
 from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
+from transfer_risk.riskmap import Span
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
 from transfer_risk.volumes import Volume, read
@@ -64,6 +67,11 @@ class Run:
     def from_scratch(self) -> bool:
         """Whether nothing was transferred: the reference for negative transfer."""
         return bool(self.config["init"] == "random")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that say something about transfer: what random weights had before training says nothing."""
+        return ("after",) if self.from_scratch else ("before", "after")
 
     @cached_property
     def task(self) -> Task:
@@ -119,6 +127,22 @@ class Run:
             and math.isnan(before.get((m.case, m.name), math.nan))
         ]
         return list(dict.fromkeys(unknown))
+
+    @cached_property
+    def span(self) -> Span:
+        """Span of all its maps, over its stages and test cases; reads each of them once.
+
+        Raises:
+            ValueError: naming the file, if one is missing or damaged.
+        """
+        return reduce(
+            or_,
+            (
+                Span.of(torch.from_numpy(self.transferability(stage, case)))
+                for stage in self.stages
+                for case in self.cases
+            ),
+        )
 
     def transferability(self, stage: Stage, case: Case) -> NDArray[np.float32]:
         """T (X, Y, Z) in nats, NaN where ignored, on the joint of the other test cases."""

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import reduce
-from operator import or_
-
-import torch
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
@@ -19,31 +15,11 @@ Cell = tuple[str, Stage, str]  # run, stage, quantity
 MEASURES = ("dice", "hd95", "recall", "precision")
 
 
-def stages(run: Run) -> tuple[Stage, ...]:
-    """Stages of a run that say something about transfer: a run from scratch has no `before`."""
-    return ("after",) if run.from_scratch else ("before", "after")
-
-
 def check_maps(run: Run) -> None:
     """Raise ValueError where a map or prediction that `case_values` reads is missing or damaged, naming the first."""
-    for case in run.cases:
-        for stage in stages(run):
-            run.transferability(stage, case)
-        if not run.from_scratch:
-            run.prediction("before", case)
-
-
-def common_span(runs: Sequence[Run]) -> Span:
-    """Span of all maps of the runs, over their stages and test cases."""
-    return reduce(
-        or_,
-        (
-            Span.of(torch.from_numpy(run.transferability(stage, case)))
-            for run in runs
-            for stage in stages(run)
-            for case in run.cases
-        ),
-    )
+    _ = run.span
+    for case in run.cases if "before" in run.stages else ():
+        run.prediction("before", case)
 
 
 def case_values(
@@ -57,9 +33,9 @@ def case_values(
     target = distance_to_boundary(labels, volume.spacing)
     for run in runs:
         own = None
-        if not run.from_scratch:
+        if "before" in run.stages:
             own = distance_to_boundary(run.prediction("before", case), volume.spacing)
-        for stage in stages(run):
+        for stage in run.stages:
             values = run.transferability(stage, case)
             if values.shape != labels.shape:
                 raise ValueError(

@@ -53,20 +53,29 @@ def save_source(source: Source, folder: str | Path) -> Path:
             f"source {source.name} has no [network] table; networks that were built from a table or loaded from "
             "TorchScript can be saved"
         )
-    path = Path(folder)
-    if source.architecture.get("target") == "torchscript":
-        with written(path / "model.ts") as temporary:
+    weights, description = source_files(source, folder)
+    with written(weights) as temporary:
+        if _scripted(source):
             Path(temporary).write_bytes(source.network.save_to_buffer())  # type: ignore[operator]
-    else:
-        with written(path / "model.safetensors") as temporary:
+        else:
             try:
                 save_model(source.network, temporary)
             except (
                 SafetensorError
             ) as error:  # a full disk, most likely; it does not say so by its type
                 raise OSError(errno.EIO, str(error)) from None
-    write_text(path / "source.toml", _toml(source))
-    return path
+    write_text(description, _toml(source))
+    return Path(folder)
+
+
+def source_files(source: Source, folder: str | Path) -> tuple[Path, Path]:
+    """The weights and the description that `save_source` writes of a source."""
+    weights = "model.ts" if _scripted(source) else "model.safetensors"
+    return Path(folder) / weights, Path(folder) / "source.toml"
+
+
+def _scripted(source: Source) -> bool:
+    return bool(source.architecture.get("target") == "torchscript")
 
 
 def _network(table: Mapping[str, Any], channels: int, classes: int) -> UNet:
