@@ -9,9 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
-    {"files", "intervals", "significance", "sizes", "programs", "textrows", "tomlfiles"},
+    {
+        "files",
+        "intervals",
+        "significance",
+        "sizes",
+        "programs",
+        "textrows",
+        "tomlfiles",
+        "usertables",
+    },
     {"studies", "imagefiles"},
-    {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
+    {"transferability", "tables", "verdicts", "scoretables", "reached", "transfertables"},
     {"riskmap", "overlaps"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},

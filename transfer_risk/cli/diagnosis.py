@@ -116,8 +116,9 @@ def score_command(
 ) -> None:
     """Rank the SOURCEs for TASK."""
     from transfer_risk.layouts import load_task
-    from transfer_risk.ranking import AUTO, SCORES, rank_sources
-    from transfer_risk.reports import ranking_text, write_ranking
+    from transfer_risk.ranking import AUTO, rank_sources
+    from transfer_risk.reports import ranking_text
+    from transfer_risk.scoretables import SCORES, write_ranking
 
     if by not in (AUTO, *SCORES):
         raise click.BadParameter(
