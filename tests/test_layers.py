@@ -18,6 +18,7 @@ LEVELS = [  # modules of one level never import each other
         "textrows",
         "tomlfiles",
         "usertables",
+        "datasetjson",
     },
     {"studies", "imagefiles"},
     {"transferability", "tables", "verdicts", "scoretables", "reached", "transfertables"},

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, explained, write_text, written
+from transfer_risk.files import digest, explained, read_json, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import input_files
 from transfer_risk.runtables import Stage, log_text, metrics_text
@@ -116,12 +116,12 @@ class RunFolder:
         path = self.path / "manifest.json"
         try:
             with explained(path):
-                content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+                content: dict[str, Any] = read_json(path)
                 if not isinstance(content["finished"], bool) or not isinstance(
                     content["inputs"], dict
                 ):
                     raise ValueError("finished must be true or false, and inputs a table")
-        except (FileNotFoundError, ValueError) as error:
+        except ValueError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise ValueError(f"{path}: is no manifest ({reason}); choose another --out") from None
         return content

@@ -11,7 +11,6 @@ checkpoint/   the newest resumable state
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest
+from transfer_risk.files import digest, read_json
 from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
 from transfer_risk.riskmap import Span
@@ -207,7 +206,7 @@ def load_run(path: str | Path) -> Run:
             f"{folder}: is no run folder (no config.toml and manifest.json); finetune --out makes one"
         )
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
         finished = manifest["finished"]
         _ = manifest["cases"]["test"] if finished else None  # known when it is
     except (ValueError, LookupError, TypeError):
