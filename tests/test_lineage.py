@@ -5,13 +5,15 @@ from types import SimpleNamespace
 
 from blob_folder import make_source
 
+from transfer_risk.lineage import seen_note
+
 
 def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
     task, own = SimpleNamespace(root="/data/Dataset001_X"), "Dataset001_X"
 
     def note(trained):
         source = replace(make_source(), trained=trained)
-        return source.seen_note(task, ["a"], "scored")
+        return seen_note(source, task, ["a"], "scored")
 
     assert note({"dataset": own, "folds": ["0"]}) == (
         "source source was trained on Dataset001_X too; whether on the scored cases is not known"

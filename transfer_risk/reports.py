@@ -64,22 +64,22 @@ def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
     return (
         str(row["rank"]),
         row["source"],
-        _interval(row, "leep", "leep_low", "leep_high", 4),
+        _interval(row, "leep", 4),
         _number(row["leep_normalised"], 2),
-        _interval(row, "eep_dice", "eep_dice_low", "eep_dice_high", 3),
+        _interval(row, "eep_dice", 3),
         _number(row["dice"], 3),
-        *([_interval(row, "probe_dice", "probe_dice_low", "probe_dice_high", 3)] if probed else []),
-        _interval(row, "diff_next", "diff_next_low", "diff_next_high", 4),
+        *([_interval(row, "probe_dice", 3)] if probed else []),
+        _interval(row, "diff_next", 4),
         _number(row["p_next"], 3),
     )
 
 
-def _interval(row: dict[str, Any], value: str, low: str, high: str, digits: int) -> str:
-    if row[low] is None:
-        return _number(row[value], digits)
-    return (
-        f"{_number(row[value], digits)} [{_number(row[low], digits)}, {_number(row[high], digits)}]"
-    )
+def _interval(row: dict[str, Any], name: str, digits: int) -> str:
+    """A value with its interval, where there is one."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if low is None:
+        return _number(value, digits)
+    return f"{_number(value, digits)} [{_number(low, digits)}, {_number(high, digits)}]"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -111,9 +111,9 @@ def _audit_table(audit: Audit) -> str:
     cells = [
         (
             row["score"],
-            _interval(row, "kendall", "kendall_low", "kendall_high", 2) + _partly(row),
+            _interval(row, "kendall", 2) + _partly(row),
             *(_number(row[name], 2) for name in ("weighted_kendall", "spearman", "top1")),
-            _interval(row, "regret", "regret_low", "regret_high", 2),
+            _interval(row, "regret", 2),
             str(row["regret_targets"]),
         )
         for row in _means(audit)

@@ -191,14 +191,11 @@ def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, A
 
 
 def _difference(own: Estimate, following: Estimate | None) -> dict[str, float | None]:
-    """Paired difference to the next source."""
-    names = ("diff_next", "diff_next_low", "diff_next_high", "p_next")
+    """Paired difference to the next source; None for the last one."""
     if following is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(("diff_next", "diff_next_low", "diff_next_high", "p_next"))
     difference = own - following
-    return dict(
-        zip(names, (difference.value, *difference.interval(), difference.p_value), strict=True)
-    )
+    return {**difference.columns("diff_next"), "p_next": difference.p_value}
 
 
 def _may_be_score(name: str) -> bool:

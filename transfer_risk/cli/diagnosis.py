@@ -184,6 +184,7 @@ def map_command(
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
+    from transfer_risk.lineage import seen_note
     from transfer_risk.mapping import write_maps
 
     target = load_task(task)
@@ -211,7 +212,7 @@ def map_command(
         )
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
-    warnings = [channel_note(model, target.channels), model.seen_note(target, mapped, "mapped")]
+    warnings = [channel_note(model, target.channels), seen_note(model, target, mapped, "mapped")]
     if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
         warnings.append(
             f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
