@@ -9,12 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import run
 from safetensors.torch import save_file, save_model
 from torch import nn
 
 import transfer_risk as tr
-from transfer_risk.cli import main
 from transfer_risk.encoders import encoder_parameters
 from transfer_risk.heads import adapted_source
 from transfer_risk.prediction import predict_images
@@ -28,10 +27,6 @@ NETWORK = {
     "channels": [4, 8],
     "strides": [2],
 }
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
 
 
 def describe(folder, text, name="source.toml"):

@@ -17,7 +17,8 @@ import transfer_risk as tr
 from transfer_risk.auditing import MEASURES
 from transfer_risk.cli import main
 from transfer_risk.reports import audit_text
-from transfer_risk.scoretables import read_reached, read_scores
+from transfer_risk.scoretables import read_ranking, read_scores
+from transfer_risk.usertables import read_table
 
 
 def rows(task, names="abcd", **columns):
@@ -150,7 +151,7 @@ def test_empty_cells_are_cells():
 
 def test_sources_may_be_called_none(tmp_path):
     (tmp_path / "results.csv").write_text("task,source,dice\nt,None,.5\nt,NA,NaN\nt,a,.7\n")
-    table = read_reached(tmp_path / "results.csv")
+    table = read_table(tmp_path / "results.csv")
     assert [r["source"] for r in table] == ["None", "NA", "a"] and math.isnan(table[1]["dice"])
 
 
@@ -336,6 +337,18 @@ def test_rankings_are_read_as_score_writes_them(files):
     assert pd.DataFrame(from_csv).equals(pd.DataFrame(by_folder).astype({"leep": float}))
 
 
+def test_a_ranking_is_one_whichever_of_its_files_is_read(files):
+    whole = read_ranking(files / "u")
+    assert [row["leep"] for row in whole] == [-3, None, -1]
+    (files / "u" / "ranking.json").unlink()
+    for place in (files / "u", files / "u" / "ranking.csv"):
+        table = pd.DataFrame(read_ranking(place))
+        assert table.equals(pd.DataFrame(whole).astype({"leep": float}))
+    (files / "u" / "ranking.csv").unlink()
+    with pytest.raises(ValueError, match=r"ranking\.csv: holds no ranking; score --out writes"):
+        read_ranking(files / "u")
+
+
 def test_audit_on_the_command_line(files):
     out = files / "audit"
     done = run(files / "t", files / "u", files / "results.csv", "--format", "json", "--out", out)
@@ -386,10 +399,10 @@ def test_files_that_are_no_tables(files):
         read_scores([files / "u"])
     (files / "e.csv").write_text("")
     with pytest.raises(ValueError, match=r"e\.csv: is no readable CSV table"):
-        read_reached(files / "e.csv")
+        read_table(files / "e.csv")
     (files / "e.csv").write_text("task,source,dice\n")
     with pytest.raises(ValueError, match=r"e\.csv: must have rows below its header"):
-        read_reached(files / "e.csv")
+        read_table(files / "e.csv")
     with pytest.raises(ValueError, match=r"ranking\.csv: is no readable CSV table"):
         read_scores([files])
 
@@ -437,7 +450,7 @@ def test_columns_without_a_name_do_no_harm_and_a_pipe_is_read(tmp_path):
     text = "task,source,dice,,\nt,a,0.9,,\nt,b,0.8,,\n"
     writer = threading.Thread(target=pipe.write_text, args=(text,))
     writer.start()
-    rows_read = read_reached(pipe)
+    rows_read = read_table(pipe)
     writer.join()
     assert [row["dice"] for row in rows_read] == [0.9, 0.8]
 
@@ -452,4 +465,4 @@ def test_columns_without_a_name_do_no_harm_and_a_pipe_is_read(tmp_path):
 def test_tables_with_odd_columns_are_refused(tmp_path, text, words):
     (tmp_path / "results.csv").write_text(text)
     with pytest.raises(ValueError, match=words):
-        read_reached(tmp_path / "results.csv")
+        read_table(tmp_path / "results.csv")

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import run
 from run_folder import write_run
 from test_end_to_end import SHAPE, write_dataset
 
 import transfer_risk as tr
 from transfer_risk import runs as runs_module
-from transfer_risk.cli import main
 from transfer_risk.cli.shared import load_runs
 from transfer_risk.comparison import Change
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
@@ -189,10 +188,6 @@ def test_table_csv_and_json_say_the_same(comparison):
     first = comparison_text(comparison, "csv").splitlines()[1].split(",")
     assert first[:2] == ["helped", "dice"]
     assert float(first[3]) == document["changes"][0]["before"]
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
 
 
 def test_the_command_prints_and_writes(folder, tmp_path):

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from blob_folder import save
 from click.testing import CliRunner
 
 import transfer_risk as tr
@@ -20,11 +21,6 @@ from transfer_risk.textrows import listed
 
 SHAPE = (12, 10, 8)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
-
-
-def save(path, data, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(data, affine), path)
 
 
 def voxels(path):

@@ -8,11 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import run
 from torch import nn
 
 import transfer_risk as tr
-from transfer_risk.cli import main
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 SHAPE = (20, 18, 8)
@@ -23,10 +22,6 @@ def program(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
 
 
 def save(path, data):

@@ -8,79 +8,17 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from blob_folder import SHAPE, make_source, save, write_dataset
+from command_line import run
 
 import transfer_risk as tr
 from transfer_risk.cli import main
-from transfer_risk.grids import Grid
-from transfer_risk.mapping import write_maps
-from transfer_risk.outputs import activate
-from transfer_risk.tasks import held_out
-from transfer_risk.volumes import Volume, read
-
-SHAPE = (14, 12, 6)
-
-
-def save(path, data, affine=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(data, np.diag([1, 1, 2, 1]) if affine is None else affine), path)
-
-
-def write_dataset(root, *, cases=5, classes=("a", "b"), seed=0):
-    """An nnU-Net raw folder with blobs whose brightness depends on the class."""
-    rng = np.random.default_rng(seed)
-    for k in range(cases):
-        smooth = (
-            rng.normal(size=(SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2))
-            .repeat(2, 0)
-            .repeat(2, 1)
-            .repeat(2, 2)
-        )
-        labels = np.digitize(smooth, np.linspace(0.2, 1.2, len(classes))).astype(np.uint8)
-        image = (10 * labels + 100 + rng.normal(scale=6, size=SHAPE)).astype(np.float32)
-        save(root / "imagesTr" / f"case_{k}_0000.nii.gz", image)
-        save(root / "labelsTr" / f"case_{k}.nii.gz", labels)
-    description = {
-        "channel_names": {"0": "T1"},
-        "labels": {"background": 0} | {c: i + 1 for i, c in enumerate(classes)},
-        "numTraining": cases,
-        "file_ending": ".nii.gz",
-    }
-    (root / "dataset.json").write_text(json.dumps(description))
-
-
-def make_source(classes=("background", "a", "b"), name="source", seed=0, **preprocessing):
-    torch.manual_seed(seed)
-    network = tr.UNet(1, len(classes), width=4, depth=2).eval()
-    architecture = {"target": "unet", "width": 4, "depth": 2}
-    return tr.Source(
-        name,
-        network,
-        tuple(classes),
-        ("T1",),
-        architecture=architecture,
-        preprocessing=tr.Preprocessing(**preprocessing),
-    )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A data set, its tasks, and two sources on disk."""
-    write_dataset(tmp_path / "data" / "Dataset001_Blobs")
-    tr.write_tasks(tmp_path / "data", tmp_path / "tasks")
-    for k in range(2):
-        tr.save_source(make_source(name=f"s{k}", seed=k), tmp_path / f"s{k}")
-    return tmp_path
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
+from transfer_risk.volumes import read
 
 
 def probabilities_and_labels(source, task, part="train"):
@@ -464,58 +402,11 @@ def test_a_full_disk_leaves_nothing_half_written(folder, monkeypatch, writer):
     assert not [p for p in out.rglob("*") if p.is_file()]
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_grid_forth_and_back_is_the_same_volume(codes, axis):
-    change = nib.orientations.axcodes2ornt(codes)
-    affine = nib.orientations.inv_ornt_aff(change, (4, 5, 6)) @ np.diag([1.0, 1, 1, 1])
-    image = np.random.default_rng(0).random((2, 4, 5, 6)).astype(np.float32)
-    volume = Volume(image, np.linalg.inv(affine))
-    for dims in (2, 3):
-        grid = Grid.of(volume, tr.Preprocessing(orientation="RAS", axis=axis), dims)
-        np.testing.assert_array_equal(grid.back(grid.images(image)), image)
-
-
-def test_resampling_keeps_probabilities_summing_to_one():
-    volume = Volume(
-        np.random.default_rng(0).random((1, 12, 10, 3)).astype(np.float32),
-        np.diag([1.0, 1.5, 2, 1]),
-    )
-    grid = Grid.of(volume, tr.Preprocessing(spacing=(2.0, 1.0)), 2)
-    batch = grid.images(volume.image)
-    assert batch.shape == (3, 1, 6, 15)
-    theta = grid.back(torch.cat([batch, 1 - batch], 1))
-    assert theta.shape == (2, 12, 10, 3)
-    np.testing.assert_allclose(theta.sum(0), 1, rtol=1e-6)
-
-
 def test_windows_cover_an_image_larger_than_the_source_sees(folder):
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     made = tr.score(make_source(size=(8, 8)), task)
     assert math.isfinite(made.estimates["leep"].value)
     assert made.pixels == int(np.prod(SHAPE)) * len(task.split("train"))
-
-
-def test_sigmoid_and_region_outputs_become_distributions():
-    p = torch.rand(2, 3, 4)
-    logits = torch.logit(p)
-    over = activate(logits, "sigmoid")
-    assert torch.allclose(over[:, 2], p[:, 1] * (1 - p[:, 2]), atol=1e-5)
-    assert torch.allclose(over[:, 0], (1 - p).prod(1), atol=1e-5)
-    nested = activate(logits, "regions")
-    first, second = p[:, 0], torch.minimum(p[:, 0], p[:, 1])
-    assert torch.allclose(nested[:, 1], first - second, atol=1e-5)
-    for made in (over, nested, activate(logits[:, :1], "sigmoid")):
-        assert torch.allclose(made.sum(1), torch.ones_like(made[:, 0]), atol=1e-5)
-
-
-def test_the_split_holds_groups_together_and_folds_partition():
-    cases = [tr.Case(f"c{k}", ("i",), "l", group=f"g{k // 2}") for k in range(20)]
-    test = held_out(cases)
-    assert len(test) == 6
-    assert all((f"c{2 * k}" in test) == (f"c{2 * k + 1}" in test) for k in range(10))
-    folds = [set(held_out(cases, fold=(k, 5))) for k in range(5)]
-    assert set.union(*folds) == {c.id for c in cases} and sum(map(len, folds)) == 20
 
 
 def test_decathlon_pairs_regions_and_given_splits(tmp_path):
@@ -563,76 +454,13 @@ def test_pretraining_is_seeded_and_learns(folder):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
 
 
-def test_evaluation_of_a_perfect_and_a_shifted_prediction(folder):
-    task = tr.load_task(folder / "tasks" / "blobs.toml")
-
-    class Known(torch.nn.Module):
-        """Says class by brightness, as the phantom was made without noise."""
-
-        def forward(self, images):
-            return -((images - torch.tensor([0.0, 1.0, 2.0]).reshape(1, 3, 1, 1)) ** 2) * 50
-
-    for case in task.cases:
-        label = np.asarray(nib.load(case.label).dataobj)
-        save(type(folder)(case.images[0]), label.astype(np.float32))
-    source = tr.Source(
-        "known",
-        Known(),
-        task.classes,
-        task.channels,
-        preprocessing=tr.Preprocessing(normalise="none"),
-    )
-    for row in tr.evaluate(source, task):
-        assert (row.dice, row.hd95, row.recall, row.precision) == (1, 0, 1, 1)
-
-
 def test_slices_that_a_case_leaves_out_never_count(folder):
-    from dataclasses import replace
 
     task = tr.load_task(folder / "tasks" / "blobs.toml")
     few = replace(task.cases[0], slices=(1, 4))
     for every in (False, True):
         labels = read(few, task, every_slice=every).labels
         assert np.flatnonzero((labels >= 0).any((0, 1))).tolist() == [1, 4]
-
-
-@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_hd95_of_one_slice_is_that_of_an_image():
-    from monai.metrics import compute_hausdorff_distance
-
-    from transfer_risk.evaluation import measures
-
-    label = np.zeros((140, 140), np.int16)
-    label[20:120, 20:120] = 1
-    far = label.copy()
-    far[130:138, 130:138] = 1
-    spacing = (1.5, 0.5)
-    pair = [torch.from_numpy(m)[None, None].float() for m in (far, label)]
-    expected = float(
-        compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
-    )
-    assert expected > 5
-    for axis in range(3):
-        at = [np.expand_dims(m, axis) for m in (far, label)]
-        zooms = np.insert(np.array(spacing), axis, 7.0)
-        volume = Volume(at[0][None].astype(np.float32), np.diag([*zooms, 1.0]), at[1])
-        (found,) = measures("c", ("background", "a"), volume, at[0])
-        assert found.hd95 == pytest.approx(expected)
-
-
-def test_one_case_is_mapped_as_among_all(folder, tmp_path):
-    path = folder / "tasks" / "blobs.toml"
-    ids = [c.id for c in tr.load_task(path).split("train")]
-    common = ("map", path, folder / "s0", "--split", "train", "--out")
-    assert run(*common, tmp_path / "all").exit_code == 0
-    assert run(*common, tmp_path / "one", "--case", ids[1]).exit_code == 0
-    written = sorted((tmp_path / "one").iterdir())
-    assert [p.name.startswith(f"{ids[1]}_") for p in written] == [True, True]
-    for made in written:
-        assert made.read_bytes() == (tmp_path / "all" / made.name).read_bytes()
-    refused = run("map", path, folder / "s0", "--case", ids[1], "--out", tmp_path / "test")
-    words = " ".join(refused.stderr.replace("│", " ").split())
-    assert refused.exit_code == 2 and f"has no test case {ids[1]}" in words and "--split" in words
 
 
 @pytest.mark.parametrize(
@@ -652,66 +480,3 @@ def test_numbers_that_are_none_are_refused_with_their_option(folder, tmp_path, w
     assert result.exit_code == 2 and words[0] in text and said in text, text
     seed = run("pretrain", path, "--out", tmp_path / "new", "--seed", 10**25)
     assert seed.exit_code == 2 and "--seed" in seed.stderr
-
-
-def test_hardness_of_an_earlier_map_does_not_stand_beside_a_new_one(folder, tmp_path):
-    words = ("map", folder / "tasks" / "blobs.toml", folder / "s0", "--out", tmp_path)
-    assert run(*words, "--hardness").exit_code == 0
-    older = list(tmp_path.glob("*_hardness.nii.gz"))
-    assert older and run(*words).exit_code == 0
-    assert not any(p.exists() for p in older)
-    save(older[0], np.zeros(SHAPE, np.uint8))
-    assert run(*words).exit_code == 0 and older[0].is_file()
-
-
-@pytest.mark.parametrize("base", [10.0, 300.0, 1e6])
-def test_risk_is_as_exact_on_a_large_base(folder, tmp_path, base):
-    task, source = tr.load_task(folder / "tasks" / "blobs.toml"), tr.load_source(folder / "s0")
-    write_maps(source, task, tmp_path, base=base)
-    for case, made in tr.risk_maps(source, task, base=base).items():
-        expected = made.risk[0].numpy()
-        found = nib.load(tmp_path / f"{case}_risk.nii.gz").get_fdata()
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0.01)
-        assert found[expected > 0].min() >= 1 - 1e-6
-    for bad in (math.inf, math.nan, 1e7):
-        with pytest.raises(ValueError, match=r"base must be from 1 to 1e\+06; got"):
-            write_maps(source, task, tmp_path, base=bad)
-
-
-def test_maps_of_2d_images_have_their_stored_shape(folder, tmp_path):
-    for part in ("imagesTr", "labelsTr"):
-        for path in (folder / "data" / "Dataset001_Blobs" / part).iterdir():
-            image = nib.load(path)
-            data = np.asarray(image.dataobj)[..., 2]
-            nib.save(nib.Nifti1Image(data, image.affine), path)
-    path = folder / "tasks" / "blobs.toml"
-    small = ("--iterations", 1, "--batch", 1)
-    made = run("finetune", path, folder / "s0", "--out", tmp_path / "r", *small)
-    assert made.exit_code == 0, made.output
-    assert run("map", path, folder / "s0", "--out", tmp_path / "maps").exit_code == 0
-    maps = [*(tmp_path / "maps").iterdir(), *(tmp_path / "r" / "maps").rglob("*.nii.gz")]
-    assert {nib.load(p).shape for p in maps} == {SHAPE[:2]}
-    assert run("compare", tmp_path / "r").exit_code == 0
-
-
-def test_a_source_of_the_data_set_that_names_no_cases_may_have_seen_them():
-    task, own = SimpleNamespace(root="/data/Dataset001_X"), "Dataset001_X"
-
-    def note(trained):
-        source = replace(make_source(), trained=trained)
-        return source.seen_note(task, ["a"], "scored")
-
-    assert note({"dataset": own, "folds": ["0"]}) == (
-        "source source was trained on Dataset001_X too; whether on the scored cases is not known"
-    )
-    assert "trained on 1 of the 1 scored cases" in note({"dataset": own, "cases": ["a"]})
-    for trained in ({}, {"dataset": "Dataset002_Y"}, {"dataset": own, "cases": ["b"]}):
-        assert not note(trained)
-        assert "trained on 1 of" in note(
-            trained | {"ancestors": [{"dataset": own, "cases": ["a"]}]}
-        )
-        assert "is not known" in note(trained | {"ancestors": [{"dataset": own}]})
-    both = {"dataset": own, "cases": ["a"], "ancestors": [{"dataset": own}]}
-    assert note(both) == (
-        "source source was trained on 1 of the 1 scored cases, and on Dataset001_X cases that are not known"
-    )

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 import torch
 from blobs import SHAPE, make_source, write_blobs, write_monai
-from click.testing import CliRunner
+from command_line import run
 from test_heads import RESIDUAL
 
 import transfer_risk as tr
 from transfer_risk import fitting
-from transfer_risk.cli import main
+from transfer_risk.lineage import seen_cases
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.subsets import few_shot
 from transfer_risk.summaries import run_text
@@ -54,10 +54,6 @@ def folder(made, tmp_path):
     """A copy of them, to be spoilt."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
 
 
 def tune(folder, *words, out="run", source="source"):
@@ -884,7 +880,7 @@ def test_what_a_source_was_trained_on_is_known_after_two_fine_tunings(folder, kn
         ids if known else None,
     ]
     assert [a["name"] for a in model.trained["ancestors"]] == ["blobs-risk-map", "source"]
-    assert model.seen(task, ids) == (ids if known else [])
+    assert seen_cases(model, task, ids) == (ids if known else [])
     mapped = run("map", path, folder / "two", "--out", folder / "maps")
     assert one.format("mapped") in mapped.stderr
     compared = run("compare", folder / "two")

@@ -32,13 +32,7 @@ class Batch(NamedTuple):
     risk: torch.Tensor  # 0 where ignored
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors on many threads wait for each other: 30 times slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_batch(seed, dtype=torch.float64, shape=None):

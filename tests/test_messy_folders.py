@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +13,9 @@ from folders import LABELS, decathlon, nnunet, pairs, refused, save, tasks
 
 import transfer_risk as tr
 from transfer_risk.adapters.nnunet.plans import labels_of
+from transfer_risk.datasetjson import whole
 from transfer_risk.imagefiles import load
-from transfer_risk.layouts.dataset import slug, whole
+from transfer_risk.layouts.dataset import slug
 from transfer_risk.volumes import read
 
 
@@ -167,7 +169,9 @@ def test_classes_of_nnunet_are_those_of_its_outputs(tmp_path, labels, order, exp
     task = tr.load_task(tr.write_tasks(nnunet(tmp_path / "data", more=more), tmp_path / "t")[0])
     assert task.labels == expected and task.classes == ("background", *expected)
     if order or isinstance(labels.get("b"), list):
-        assert list(labels_of(more)[0]) == list(expected)  # of a model, in the same order
+        assert list(labels_of(more, Path("dataset.json"))[0]) == list(
+            expected
+        )  # of a model, in the same order
 
 
 @pytest.mark.parametrize("values", [[1], []])

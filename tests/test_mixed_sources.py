@@ -7,10 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_line import run
 
 import transfer_risk as tr
-from transfer_risk.cli import main
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HOME = FIXTURES / "nnunet" / "sagittal"
@@ -29,10 +28,6 @@ def task(tmp_path):
         text[: text.index("test = [")] + "test = []\n" + text[text.index("\n[training") :]
     )
     return path
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(w) for w in words])
 
 
 def native(folder):

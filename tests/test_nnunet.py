@@ -572,4 +572,4 @@ def test_the_missing_package_is_named(monkeypatch):
 @pytest.mark.parametrize("zero", [0, [0]])
 def test_the_class_of_value_0_is_background_whatever_its_name(name, zero):
     table = {name: zero, "wm": 2, "gm": 1, "ignore": 3}
-    assert labels_of({"labels": table}) == ({"gm": 1, "wm": 2}, False)
+    assert labels_of({"labels": table}, Path("dataset.json")) == ({"gm": 1, "wm": 2}, False)

@@ -135,3 +135,16 @@ def test_a_size_that_the_network_cannot_take_is_said(kind):
         ValueError, match=r"cannot work on images \(1, 1, 7, 7\) .*preprocessing.size"
     ):
         source(fail).predict(torch.rand(1, 1, 7, 7))
+
+
+def test_sigmoid_and_region_outputs_become_distributions():
+    p = torch.rand(2, 3, 4)
+    logits = torch.logit(p)
+    over = activate(logits, "sigmoid")
+    assert torch.allclose(over[:, 2], p[:, 1] * (1 - p[:, 2]), atol=1e-5)
+    assert torch.allclose(over[:, 0], (1 - p).prod(1), atol=1e-5)
+    nested = activate(logits, "regions")
+    first, second = p[:, 0], torch.minimum(p[:, 0], p[:, 1])
+    assert torch.allclose(nested[:, 1], first - second, atol=1e-5)
+    for made in (over, nested, activate(logits[:, :1], "sigmoid")):
+        assert torch.allclose(made.sum(1), torch.ones_like(made[:, 0]), atol=1e-5)

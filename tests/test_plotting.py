@@ -22,7 +22,7 @@ from transfer_risk.cli import main
 from transfer_risk.overlays import classes_over, colour_map, risk_over
 from transfer_risk.pages import Example, plot_examples
 from transfer_risk.plotting import save_figure
-from transfer_risk.reports import read_ranking, write_ranking
+from transfer_risk.scoretables import read_ranking, write_ranking
 from transfer_risk.views import View, grey_slice
 from transfer_risk.volumes import read
 

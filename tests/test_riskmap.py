@@ -17,13 +17,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 NAN = math.nan
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors on many threads wait for each other: 30 times slower on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_map(seed, dtype=torch.float64):

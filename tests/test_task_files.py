@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 import tomli_w
 from blobs import make_source, write_blobs
-from click.testing import CliRunner
+from command_line import run
 
 import transfer_risk as tr
-from transfer_risk.cli import main
 from transfer_risk.imagefiles import file_and_channel
-
-
-def run(*words):
-    return CliRunner().invoke(main, list(map(str, words)))
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ _HOMES = {
     "negative_transfer": "harm",
     "NegativeTransfer": "harm",
     "rank_sources": "ranking",
-    "SCORES": "ranking",
+    "SCORES": "scoretables",
     "audit": "auditing",
     "Recipe": "recipes",
     "training_slices": "subsets",

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import DIFFERENCE, SHARE, Estimate
-from transfer_risk.scoretables import Table, reached_dice, score_columns, score_frame
+from transfer_risk.reached import reached_dice
+from transfer_risk.scoretables import score_columns, score_frame
 from transfer_risk.textrows import listed
+from transfer_risk.usertables import Table
 
 MEASURES = {
     **dict.fromkeys(("kendall", "weighted_kendall", "spearman"), DIFFERENCE),

@@ -12,9 +12,10 @@ from operator import or_
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.intervals import DIFFERENCE, LOGARITHM, SHARE, Estimate
+from transfer_risk.intervals import DIFFERENCE, Estimate
+from transfer_risk.quantities import quantity_of
 from transfer_risk.riskmap import Span, check_base
-from transfer_risk.runs import Run
+from transfer_risk.runs import Run, label_name
 from transfer_risk.runstats import Cell, case_values
 from transfer_risk.significance import holm, signed_rank_p
 from transfer_risk.tables import mean_known
@@ -48,20 +49,11 @@ class Change:
         before = np.where(both, before, math.nan)
         if both.any():
             after = np.where(both, after, math.nan)
-        bounds = bounds_of(quantity)
+        bounds = quantity_of(quantity).bounds
         first, last = (
             Estimate.mean(values, bounds=bounds, groups=groups) for values in (before, after)
         )
         return cls(run, quantity, first, last, last - first)
-
-
-def bounds_of(quantity: str) -> tuple[float, float]:
-    """Least and largest value that a quantity of a run can have."""
-    kind = quantity.partition("[")[0]
-    if kind == "transferability":
-        return LOGARITHM
-    shares = ("dice", "recall", "precision", "area_25", "area_50", "area_75", "risk_mass")
-    return SHARE if kind in shares else (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +215,7 @@ def check_alike(runs: Sequence[Run]) -> None:
                 f"runs must have the same test cases; only one of {first.path} and {run.path} has "
                 f"{', '.join(sorted(ids[0] ^ ids[1]))}; fine-tune again on one task file"
             )
-        for name in ("task", *(f"{case.id}/label" for case in run.cases)):
+        for name in ("task", *map(label_name, run.cases)):
             if run.inputs.get(name) != first.inputs.get(name):
                 raise ValueError(
                     f"runs must be measured on one task file and the same labels; {name} of {run.path} is another than "

@@ -17,9 +17,10 @@ from transfer_risk.plotting import save_figure
 from transfer_risk.pretraining import pretrain
 from transfer_risk.ranking import Ranking, rank_sources
 from transfer_risk.recipes import Recipe
-from transfer_risk.reports import ranking_text, write_ranking
+from transfer_risk.reports import ranking_text
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import load_run
+from transfer_risk.scoretables import write_ranking
 from transfer_risk.sources import Source
 from transfer_risk.summaries import comparison_text, write_comparison
 from transfer_risk.tasks import Task

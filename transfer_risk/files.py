@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 IMAGES = (".nii.gz", ".nii", ".mgz", ".img", ".hdr")
 """Endings of image files."""
@@ -52,6 +54,25 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with written(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, *, remedy: str = "") -> Any:
+    """Content of a JSON file.
+
+    Args:
+        path: Of the file.
+        remedy: What to do where it is missing or damaged, for the message.
+
+    Raises:
+        ValueError: naming the file, if it is missing or no JSON.
+    """
+    end = f"; {remedy}" if remedy else ""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file{end}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is no readable JSON ({error}){end}") from None
 
 
 def _umask() -> int:

@@ -13,6 +13,7 @@ from transfer_risk.adapters import load_source, save_source, source_files
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import Progress, State, fit
 from transfer_risk.heads import refuse_stored
+from transfer_risk.lineage import seen_cases
 from transfer_risk.loadreport import LoadReport
 from transfer_risk.measuring import measure_run, results_of, stages_of
 from transfer_risk.recipes import Recipe
@@ -83,7 +84,7 @@ def finetune(
     measure_run(folder, stages_of(source, student, options), task, options, tell)
     clock.append(time.time())
     transferred = options.init == "source"
-    seen = source.seen(task, [c.id for c in task.split("test")]) if transferred else []
+    seen = seen_cases(source, task, [c.id for c in task.split("test")]) if transferred else []
     folder.write_manifest(_record(start, task, command, clock) | {"seen": seen})
     shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
     return replace(student, path=str(folder.path))

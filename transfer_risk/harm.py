@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transfer_risk.classes import same_classes
 from transfer_risk.evaluation import Measure, mean_dice, measures, segmented
 from transfer_risk.intervals import Estimate
+from transfer_risk.lineage import seen_cases
 from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary
 from transfer_risk.outcomes import GAINED, LOST, WRONG, Outcomes
@@ -150,7 +151,7 @@ def _check(task: Task, student: Source, scratch: Source, cases: Sequence[Case]) 
                 f"{role} must have the classes of task {task.name}, {list(task.classes)}; {model.name} has "
                 f"{list(model.classes)}; train it on this task"
             )
-        if seen := model.seen(task, [c.id for c in cases]):
+        if seen := seen_cases(model, task, [c.id for c in cases]):
             raise ValueError(
                 f"{role} must not have been trained on a measured case; {model.name} was on "
                 f"{', '.join(seen)}; measure test cases"

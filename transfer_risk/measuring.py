@@ -12,7 +12,7 @@ from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
-from transfer_risk.runs import Stage
+from transfer_risk.runtables import Stage
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from transfer_risk.files import written
 from transfer_risk.overlays import colour_map, draw, draw_contour, empty_figure, risk_over
 from transfer_risk.riskmap import RiskMap
-from transfer_risk.scoretables import NO_SCORES
+from transfer_risk.scoretables import FLOORS, NO_SCORES
 from transfer_risk.views import View, grey_slice, riskiest_slice
 
 if TYPE_CHECKING:
     from transfer_risk.ranking import Ranking
 
-FLOORS = {"leep": "leep_floor", "leep_loo": "leep_loo_floor", "nce": "leep_floor"}
 BLUE, RUST = "#1f4e79", "#b3541e"
 UNDATED: dict[str, dict[str, None]] = {
     ".png": {},

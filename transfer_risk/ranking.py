@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transfer_risk.intervals import Estimate
 from transfer_risk.passes import CACHE, Progress
 from transfer_risk.probing import probed
+from transfer_risk.scoretables import SCORES, ranking_rows
 from transfer_risk.scoring import Score, score
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 from transfer_risk.textrows import listed
 
-SCORES = (
-    *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),
-    *("probe_dice", "probe_log_likelihood"),
-)
 AUTO = "auto"
 """By `probe_dice`, or by LEEP where a source cannot be probed."""
 
@@ -43,10 +39,7 @@ class Ranking:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per source in the columns of ranking.csv; unknown = None."""
-        return [
-            _row(rank, s, self.scores[rank] if rank < len(self.scores) else None, self.by)
-            for rank, s in enumerate(self.scores, start=1)
-        ]
+        return ranking_rows(self.scores, self.by)
 
 
 def rank_sources(
@@ -134,45 +127,6 @@ def _has_foreground(score: Score, cases: set[str], classes: Sequence[str]) -> bo
     return any(
         case in cases and name == "leep" and label in classes
         for case, name, label, _ in score.per_case
-    )
-
-
-def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:
-    values = own.estimates
-    difference = _difference(values[by], following.estimates[by] if following else None)
-    row: dict[str, Any] = {
-        "rank": rank,
-        "source": own.source,
-        **values["leep"].columns("leep"),
-        **{name: values[name].value for name in ("leep_floor", "leep_normalised", "leep_balanced")},
-        **{name: values[name].value for name in ("leep_loo", "leep_loo_floor")},
-        **values["eep_dice"].columns("eep_dice"),
-        **{name: values[name].value for name in ("eep_dice_argmax", "dice", "nce")},
-        **difference,
-        "cases": len(own.cases),
-        "pixels": own.pixels,
-        "seconds": round(own.seconds, 2),
-        "licence": own.licence or None,
-        **{name: e.value for name, e in values.items() if "[" in name},
-    }
-    for name in ("probe_dice", "probe_log_likelihood"):
-        row[name] = values[name].value if name in values else None
-    for name in ("leep_normalised", *(n for n in SCORES if n not in ("leep", "eep_dice"))):
-        if name not in values:
-            row[f"{name}_low"] = row[f"{name}_high"] = None
-            continue
-        row[f"{name}_low"], row[f"{name}_high"] = values[name].interval()
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-
-
-def _difference(own: Estimate, following: Estimate | None) -> dict[str, float | None]:
-    """Paired difference to the next source."""
-    names = ("diff_next", "diff_next_low", "diff_next_high", "p_next")
-    if following is None:
-        return dict.fromkeys(names)
-    difference = own - following
-    return dict(
-        zip(names, (difference.value, *difference.interval(), difference.p_value), strict=True)
     )
 
 

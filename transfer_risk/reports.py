@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,46 +10,15 @@ from typing import Any
 from transfer_risk.auditing import MEASURES, Audit
 from transfer_risk.files import write_text
 from transfer_risk.ranking import Ranking
+from transfer_risk.scoretables import ranking_json
 from transfer_risk.textrows import aligned, csv_text, known
 
 
 def ranking_text(ranking: Ranking, format_: str) -> str:
     """The ranking as `table`, `csv` or `json`."""
     if format_ == "json":
-        return json.dumps({"task": ranking.task, "ranking": ranking.rows()}, indent=2) + "\n"
+        return ranking_json(ranking)
     return csv_text(ranking.rows()) if format_ == "csv" else _table(ranking)
-
-
-def write_ranking(ranking: Ranking, out: str | Path) -> None:
-    """Write ranking.csv, ranking.json and per_case.csv."""
-    per_case = [
-        dict(zip(("source", "case", "score", "class", "value"), (s.source, *row), strict=True))
-        for s in ranking.scores
-        for row in s.per_case
-    ]
-    write_text(Path(out) / "ranking.csv", csv_text(ranking.rows()))
-    write_text(Path(out) / "ranking.json", ranking_text(ranking, "json"))
-    write_text(Path(out) / "per_case.csv", csv_text(per_case))
-
-
-def read_ranking(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a ranking.csv or ranking.json, or of the folder that `write_ranking` wrote; cells of CSV are text.
-
-    Raises:
-        ValueError: naming the file, if it holds no ranking.
-    """
-    file = Path(path) / "ranking.json" if Path(path).is_dir() else Path(path)
-    try:
-        if file.suffix == ".json":
-            rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["ranking"]
-        else:
-            rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
-        named = bool(rows) and all("source" in row for row in rows)
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        named = False
-    if not named:
-        raise ValueError(f"{file}: holds no ranking; score --out writes ranking.csv and .json")
-    return rows
 
 
 def audit_text(audit: Audit, format_: str) -> str:
@@ -96,22 +64,22 @@ def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
     return (
         str(row["rank"]),
         row["source"],
-        _interval(row, "leep", "leep_low", "leep_high", 4),
+        _interval(row, "leep", 4),
         _number(row["leep_normalised"], 2),
-        _interval(row, "eep_dice", "eep_dice_low", "eep_dice_high", 3),
+        _interval(row, "eep_dice", 3),
         _number(row["dice"], 3),
-        *([_interval(row, "probe_dice", "probe_dice_low", "probe_dice_high", 3)] if probed else []),
-        _interval(row, "diff_next", "diff_next_low", "diff_next_high", 4),
+        *([_interval(row, "probe_dice", 3)] if probed else []),
+        _interval(row, "diff_next", 4),
         _number(row["p_next"], 3),
     )
 
 
-def _interval(row: dict[str, Any], value: str, low: str, high: str, digits: int) -> str:
-    if row[low] is None:
-        return _number(row[value], digits)
-    return (
-        f"{_number(row[value], digits)} [{_number(row[low], digits)}, {_number(row[high], digits)}]"
-    )
+def _interval(row: dict[str, Any], name: str, digits: int) -> str:
+    """A value with its interval, where there is one."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if low is None:
+        return _number(value, digits)
+    return f"{_number(value, digits)} [{_number(low, digits)}, {_number(high, digits)}]"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -125,9 +93,7 @@ def _means(audit: Audit) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"score": name}
         for measure in MEASURES:
             estimate = audit.mean(name, measure)
-            low, high = estimate.interval()
-            row |= {measure: estimate.value, f"{measure}_low": low, f"{measure}_high": high}
-            row[f"{measure}_targets"] = estimate.cases
+            row |= estimate.columns(measure) | {f"{measure}_targets": estimate.cases}
         rows.append(known(row))
     return rows
 
@@ -145,9 +111,9 @@ def _audit_table(audit: Audit) -> str:
     cells = [
         (
             row["score"],
-            _interval(row, "kendall", "kendall_low", "kendall_high", 2) + _partly(row),
+            _interval(row, "kendall", 2) + _partly(row),
             *(_number(row[name], 2) for name in ("weighted_kendall", "spearman", "top1")),
-            _interval(row, "regret", "regret_low", "regret_high", 2),
+            _interval(row, "regret", 2),
             str(row["regret_targets"]),
         )
         for row in _means(audit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -18,15 +17,14 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, explained, write_text, written
-from transfer_risk.imagefiles import file_and_channel
+from transfer_risk.files import digest, explained, read_json, write_text, written
 from transfer_risk.recipes import Recipe
-from transfer_risk.runs import LOG, Stage
+from transfer_risk.runs import input_files
+from transfer_risk.runtables import Stage, log_text, metrics_text
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 from transfer_risk.tomlfiles import read_toml
 
-METRICS = ("case", "class", "stage", "dice", "hd95", "recall", "precision")
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel")
 
 
@@ -118,12 +116,12 @@ class RunFolder:
         path = self.path / "manifest.json"
         try:
             with explained(path):
-                content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+                content: dict[str, Any] = read_json(path)
                 if not isinstance(content["finished"], bool) or not isinstance(
                     content["inputs"], dict
                 ):
                     raise ValueError("finished must be true or false, and inputs a table")
-        except (FileNotFoundError, ValueError) as error:
+        except ValueError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise ValueError(f"{path}: is no manifest ({reason}); choose another --out") from None
         return content
@@ -166,34 +164,16 @@ class RunFolder:
 
     def write_log(self, rows: Sequence[tuple[float, ...]]) -> None:
         """Write log.csv."""
-        cells = [[int(row[0]), *(f"{v:.6g}" for v in row[1:])] for row in rows]
-        write_text(self.path / "log.csv", _csv(LOG, cells))
+        write_text(self.path / "log.csv", log_text(rows))
 
     def write_metrics(self, stages: Mapping[Stage, Sequence[Measure]]) -> None:
-        """Write metrics.csv; an unknown number is empty."""
-        cells = [
-            [m.case, m.name, stage, *(_cell(v) for v in (m.dice, m.hd95, m.recall, m.precision))]
-            for stage, rows in stages.items()
-            for m in rows
-        ]
-        write_text(self.path / "metrics.csv", _csv(METRICS, cells))
+        """Write metrics.csv."""
+        write_text(self.path / "metrics.csv", metrics_text(stages))
 
 
 def _stale(path: Path) -> bool:
     """Whether it is a temporary file of `written` that a kill left."""
     return bool(re.fullmatch(r"\.\w{8}(\.\w+)+", path.name)) and path.is_file()
-
-
-def _cell(value: float) -> str:
-    return "" if value != value else f"{value:.6g}"
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -202,12 +182,7 @@ def _relative(path: str, folder: Path) -> str:
 
 def _hashes(source: Source, task: Task) -> dict[str, str]:
     """SHA-256 by name of everything that goes in: the task file, the source, each case's images and label."""
-    found = {"task": Path(task.path)}
-    for case in task.cases:
-        for number, image in enumerate(case.images):
-            found[f"{case.id}/image {number}"] = Path(file_and_channel(image)[0])
-        if case.label:
-            found[f"{case.id}/label"] = Path(case.label)
+    found = {"task": Path(task.path), **input_files(task.cases)}
     return _source_hashes(source) | {name: digest(path) for name, path in found.items()}
 
 

@@ -1,6 +1,6 @@
 """Run folders: what a fine-tuning leaves behind, and how it is read again.
 
-config.toml   [run] task and source as paths from the folder, and every option as resolved
+config.toml   format, task and source as paths from the folder, and every option as resolved
 manifest.json format, finished, cases of train, validation and test, versions, seeds, input hashes, command, timings
 log.csv       iteration, loss, lr, fg_share, seconds
 metrics.csv   case, class, stage (before or after), dice, hd95, recall, precision; empty = unknown
@@ -11,30 +11,27 @@ checkpoint/   the newest resumable state
 
 from __future__ import annotations
 
-import csv
-import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest
+from transfer_risk.files import digest, read_json
 from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
 from transfer_risk.riskmap import Span
+from transfer_risk.runtables import Stage, read_log, read_metrics
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
 from transfer_risk.volumes import Volume, read
-
-Stage = Literal["before", "after"]
-LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +106,8 @@ class Run:
         Raises:
             ValueError: naming the file, if it cannot be read, or is no longer what the run was measured with.
         """
-        for number, image in enumerate(case.images):
-            self._check_unchanged(f"{case.id}/image {number}", Path(file_and_channel(image)[0]))
-        if case.label:
-            self._check_unchanged(f"{case.id}/label", Path(case.label))
+        for name, path in input_files([case]).items():
+            self._check_unchanged(name, path)
         return read(case, self.task, every_slice=True)
 
     @cached_property
@@ -158,15 +153,7 @@ class Run:
         Raises:
             ValueError: naming the file, if it is not as it was written.
         """
-        path = self.path / "log.csv"
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                return [{k: float(row[k]) for k in LOG} for row in csv.DictReader(file)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: must be the table that finetune wrote, of numbers, with the columns {', '.join(LOG)} ({error}); "
-                "restore it, or fine-tune again with another --out"
-            ) from None
+        return read_log(self.path / "log.csv")
 
     def _check_unchanged(self, name: str, path: Path) -> None:
         """Raise ValueError where a file is another than the input that the manifest has by the name."""
@@ -191,6 +178,22 @@ class Run:
             ) from None
 
 
+def input_files(cases: Iterable[Case]) -> dict[str, Path]:
+    """Images and labels of cases, by the names of `Run.inputs`: `<case>/image 0` and so on, and `<case>/label`."""
+    found = {}
+    for case in cases:
+        for number, image in enumerate(case.images):
+            found[f"{case.id}/image {number}"] = Path(file_and_channel(image)[0])
+        if case.label:
+            found[label_name(case)] = Path(case.label)
+    return found
+
+
+def label_name(case: Case) -> str:
+    """Name of a case's label among the `input_files`."""
+    return f"{case.id}/label"
+
+
 def load_run(path: str | Path) -> Run:
     """A finished run.
 
@@ -203,7 +206,7 @@ def load_run(path: str | Path) -> Run:
             f"{folder}: is no run folder (no config.toml and manifest.json); finetune --out makes one"
         )
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
         finished = manifest["finished"]
         _ = manifest["cases"]["test"] if finished else None  # known when it is
     except (ValueError, LookupError, TypeError):
@@ -221,28 +224,4 @@ def load_run(path: str | Path) -> Run:
         raise ValueError(
             f"{folder / 'metrics.csv'}: no such file; start the same finetune command again, which measures again"
         )
-    return Run(folder, config, manifest, _measures(folder / "metrics.csv"))
-
-
-def _measures(path: Path) -> dict[Stage, tuple[Measure, ...]]:
-    """Rows of metrics.csv by stage.
-
-    Raises:
-        ValueError: naming the file, if it is not as it was written.
-    """
-    found: dict[Stage, list[Measure]] = {"before": [], "after": []}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                numbers = [
-                    float(row[k]) if row[k] else math.nan
-                    for k in ("dice", "hd95", "recall", "precision")
-                ]
-                stage: Stage = "before" if row["stage"] == "before" else "after"
-                found[stage].append(Measure(row["case"], row["class"], *numbers))
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path}: must be the table that finetune wrote, with commas ({error}); restore it, or delete it and start "
-            "the same finetune command again"
-        ) from None
-    return {"before": tuple(found["before"]), "after": tuple(found["after"])}
+    return Run(folder, config, manifest, read_metrics(folder / "metrics.csv"))

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
+from transfer_risk.quantities import MEASURES
 from transfer_risk.riskmap import Span
-from transfer_risk.runs import Run, Stage
+from transfer_risk.runs import Run
+from transfer_risk.runtables import Stage
 from transfer_risk.tasks import Case
 
 Cell = tuple[str, Stage, str]  # run, stage, quantity
-MEASURES = ("dice", "hd95", "recall", "precision")
 
 
 def check_maps(run: Run) -> None:

@@ -1,63 +1,88 @@
-"""Tables of scores and of results as users have them, checked and brought to one form."""
+"""Tables of scores: which columns they have, how a ranking is written, and how such files are read again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from transfer_risk.files import read_json, write_text
+from transfer_risk.intervals import Estimate
+from transfer_risk.textrows import csv_text, known
+from transfer_risk.usertables import KEYS, Table, checked_frame, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Table: TypeAlias = "Sequence[Mapping[str, Any]] | pd.DataFrame"
-KEYS = ("task", "source")
+    from transfer_risk.ranking import Ranking
+    from transfer_risk.scoring import Score
+
+Row = dict[str, Any]
+SCORES = (
+    *("leep", "leep_balanced", "leep_loo", "eep_dice", "eep_dice_argmax", "dice", "nce"),
+    *("probe_dice", "probe_log_likelihood"),
+)
 NO_SCORES = ("rank", "cases", "pixels", "seconds", "seed", "diff_next", "p_next", "licence")
 NO_SCORE_ENDINGS = ("_low", "_high", "_floor")
-AVERAGED = ("seed", "case", "class")
-UNKNOWN = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None")
-"""Numbers that a table does not know; a task, source, case or class may have such a name."""
+FLOORS = {"leep": "leep_floor", "leep_loo": "leep_loo_floor", "nce": "leep_floor"}
+"""Column of what an uninformative source gets, by score."""
 
 
-def read_scores(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
+def ranking_rows(scores: Sequence[Score], by: str) -> list[Row]:
+    """One row per source, best first, in the columns of ranking.csv; unknown = None.
+
+    Args:
+        scores: Best first.
+        by: The score of which differences to the next source are taken.
+    """
+    following = [*scores[1:], None]
+    return [
+        _row(rank, own, other, by)
+        for rank, (own, other) in enumerate(zip(scores, following, strict=True), start=1)
+    ]
+
+
+def ranking_json(ranking: Ranking) -> str:
+    """Content of ranking.json."""
+    return json.dumps({"task": ranking.task, "ranking": ranking.rows()}, indent=2) + "\n"
+
+
+def write_ranking(ranking: Ranking, out: str | Path) -> None:
+    """Write ranking.csv, ranking.json and per_case.csv."""
+    per_case = [
+        dict(zip(("source", "case", "score", "class", "value"), (s.source, *row), strict=True))
+        for s in ranking.scores
+        for row in s.per_case
+    ]
+    write_text(Path(out) / "ranking.csv", csv_text(ranking.rows()))
+    write_text(Path(out) / "ranking.json", ranking_json(ranking))
+    write_text(Path(out) / "per_case.csv", csv_text(per_case))
+
+
+def read_ranking(path: str | Path) -> list[Row]:
+    """Rows of a ranking.csv or ranking.json, or of the folder that `write_ranking` wrote; what is unknown is None or NaN.
+
+    Raises:
+        ValueError: naming the file, if it holds no ranking.
+    """
+    file = _file(Path(path))
+    try:
+        rows = _rows(file)
+    except ValueError:
+        rows = []
+    if not rows or not all("source" in row for row in rows):
+        raise ValueError(f"{file}: holds no ranking; score --out writes ranking.csv and .json")
+    return rows
+
+
+def read_scores(paths: Sequence[str | Path]) -> list[Row]:
     """Rows of score tables: folders that `score --out` wrote, a ranking.json or ranking.csv of them, CSV with a task column.
 
     Raises:
         ValueError: naming the file, if it is no such table or does not say which task it belongs to.
     """
-    return [row for path in paths for row in _score_rows(Path(path))]
-
-
-def read_reached(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a table of the Dice that fine-tuning reached, a CSV file.
-
-    Raises:
-        ValueError: naming the file, if it is no CSV or has no row.
-    """
-    import pandas as pd
-
-    try:
-        content = Path(path).read_bytes()  # once: it may be a pipe
-        header = list(
-            pd.read_csv(BytesIO(content), header=None, nrows=1, dtype=str).iloc[0].dropna()
-        )
-        names = dict.fromkeys((*KEYS, "case", "class"), str)
-        unknown = {column: [""] if column in names else list(UNKNOWN) for column in header}
-        frame = pd.read_csv(BytesIO(content), dtype=names, keep_default_na=False, na_values=unknown)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: is no readable CSV table ({error})") from None
-    if frame.empty:
-        raise ValueError(f"{path}: must have rows below its header; it has none")
-    if not isinstance(
-        frame.index, pd.RangeIndex
-    ):  # pandas takes the first columns for an index then
-        raise ValueError(
-            f"{path}: must have as many values in each row as its header has; it has more"
-        )
-    if twice := sorted({str(name) for name in header if header.count(name) > 1}):
-        raise ValueError(f"{path}: must have different columns; {', '.join(twice)} is there twice")
-    return list(frame.to_dict("records"))
+    return [row for path in paths for row in _with_task(_file(Path(path)))]
 
 
 def score_frame(scores: Table) -> pd.DataFrame:
@@ -66,7 +91,7 @@ def score_frame(scores: Table) -> pd.DataFrame:
     Raises:
         ValueError: if a column is missing or a pair occurs twice.
     """
-    return _frame("scores", scores, KEYS, KEYS)
+    return checked_frame("scores", scores, KEYS, KEYS)
 
 
 def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[str], list[str]]:
@@ -96,103 +121,38 @@ def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[
     return columns, [f"not numbers, ignored: {', '.join(ignored)}"] if ignored else []
 
 
-def reached_dice(results: Table) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Mean Dice by task and source, over what all its sources have of seeds, classes and cases; what was dropped.
+def _file(path: Path) -> Path:
+    """The file of a ranking, of its folder or itself."""
+    if not path.is_dir():
+        return path
+    return path / ("ranking.json" if (path / "ranking.json").is_file() else "ranking.csv")
 
-    Raises:
-        ValueError: if a column is missing, rows repeat, Dice is no number in [0, 1], or a task's sources share no case.
-    """
-    import pandas as pd
 
-    table = pd.DataFrame(results)
-    averaged = [name for name in AVERAGED if name in table]
-    frame = _frame("results", table, (*KEYS, "dice"), (*KEYS, *averaged))
-    try:
-        frame["dice"] = pd.to_numeric(frame["dice"]).astype(float)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"dice of results must be a number in every row ({error})") from None
-    outside = frame["dice"][(frame["dice"] < 0) | (frame["dice"] > 1)]
-    if len(outside):
-        end = ". Divide per cent by 100" if (outside > 1).all() else ""
-        raise ValueError(f"dice of results must lie in [0, 1]; got {outside.iloc[0]:g}{end}")
-    if "case" not in averaged:
-        frame["case"] = ""
-    cells_of = ["case", *(name for name in ("class", "seed") if name in averaged)]
-    given = frame[cells_of].notna()
-    frame[cells_of] = frame[cells_of].astype(object).where(given, "").astype(str)
-    unknown = int(frame["dice"].isna().sum())
-    notes = [f"{unknown} rows of results have no Dice and do not count"] if unknown else []
-    made = {}
-    frame = frame[frame["dice"].notna()]
-    for task, rows in frame.groupby("task", sort=False):
-        _check_filled(str(task), rows[cells_of])
-        cell = list(cells_of)
-        if "seed" in cell and not _share(rows, "seed"):
-            cell.remove("seed")
-            notes.append(
-                f"task {task}: its sources have no seed in common; each is averaged over its own"
-            )
-        cells = rows.groupby(["source", *cell], sort=False)["dice"].mean().unstack(cell)
-        common = cells.dropna(axis=1)
-        if common.empty:
+def _rows(file: Path) -> list[Row]:
+    """Rows of a file, with a task as far as they have one."""
+    if file.suffix.lower() != ".json":
+        return read_table(file)
+    rows: list[Row] = _document(file)["ranking"]
+    return rows
+
+
+def _with_task(file: Path) -> list[Row]:
+    """Rows of a file, with the task of a ranking.json beside it where they have none."""
+    rows, document = _rows(file), file.with_suffix(".json")
+    if file.suffix.lower() != ".json":
+        if "task" in rows[0]:
+            return rows
+        if not document.is_file():
             raise ValueError(
-                f"results of task {task}: its sources must share a {' and a '.join(cell)} with known Dice"
+                f"{file}: must have a column task, or {document.name} of the same ranking beside it; it has neither"
             )
-        if lost := [
-            c if isinstance(c, str) else " ".join(c)
-            for c in cells.columns.difference(common.columns)
-        ]:
-            parts = [{"class": "classes", "seed": "seeds"}[name] for name in cell[1:]]
-            what = f"cases, or {' or '.join(parts)} of them," if parts else "cases"
-            notes.append(
-                f"task {task}: {len(lost)} {what} lack Dice of some source and are dropped for all: "
-                f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
-            )
-        over_seeds = common.T.groupby(level=[n for n in cell if n != "seed"], sort=False).mean()
-        by_case = over_seeds.groupby(level="case", sort=False).mean()
-        made[str(task)] = {str(source): float(dice) for source, dice in by_case.mean().items()}
-    return made, notes
+    task = _document(document)["task"]
+    return [{"task": task, **row} for row in rows]
 
 
-def _check_filled(task: str, cells: pd.DataFrame) -> None:
-    """Raise ValueError where a column is empty in some rows of a task: rows over all cases or classes among the others."""
-    for name in cells:
-        empty = int((cells[name] == "").sum())
-        if 0 < empty < len(cells):
-            raise ValueError(
-                f"results of task {task}: {name} must be given in all rows or in none; it is empty in {empty} of "
-                f"{len(cells)}. Leave out the rows that are means over the others, or fill it in"
-            )
-
-
-def _share(rows: pd.DataFrame, column: str) -> bool:
-    """Whether all sources have one value of the column in common."""
-    return bool(set.intersection(*(set(own[column]) for _, own in rows.groupby("source"))))
-
-
-def _score_rows(path: Path) -> list[dict[str, Any]]:
-    if path.is_dir():
-        path = path / ("ranking.json" if (path / "ranking.json").is_file() else "ranking.csv")
-    if path.suffix.lower() == ".json":
-        document = _json(path)
-        return [{"task": document["task"], **row} for row in document["ranking"]]
-    rows = read_reached(path)
-    beside = path.with_suffix(".json")
-    if "task" in rows[0]:
-        return rows
-    if not beside.is_file():
-        raise ValueError(
-            f"{path}: must have a column task, or {beside.name} of the same ranking beside it; it has neither"
-        )
-    name = _json(beside)["task"]
-    return [{"task": name, **row} for row in rows]
-
-
-def _json(path: Path) -> Any:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: is no readable JSON ({error})") from None
+def _document(path: Path) -> Any:
+    """Content of a ranking.json."""
+    document = read_json(path)
     rows = document.get("ranking") if isinstance(document, dict) else None
     listed = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
     if not listed or "task" not in document:
@@ -202,27 +162,40 @@ def _json(path: Path) -> Any:
     return document
 
 
-def _frame(what: str, table: Table, columns: Sequence[str], unique: Sequence[str]) -> pd.DataFrame:
-    """The table as a data frame of its own, whose columns are there and whose rows differ in the `unique` ones."""
-    import pandas as pd
+def _row(rank: int, own: Score, following: Score | None, by: str) -> dict[str, Any]:
+    values = own.estimates
+    difference = _difference(values[by], following.estimates[by] if following else None)
+    row: dict[str, Any] = {
+        "rank": rank,
+        "source": own.source,
+        **values["leep"].columns("leep"),
+        **{name: values[name].value for name in ("leep_floor", "leep_normalised", "leep_balanced")},
+        **{name: values[name].value for name in ("leep_loo", "leep_loo_floor")},
+        **values["eep_dice"].columns("eep_dice"),
+        **{name: values[name].value for name in ("eep_dice_argmax", "dice", "nce")},
+        **difference,
+        "cases": len(own.cases),
+        "pixels": own.pixels,
+        "seconds": round(own.seconds, 2),
+        "licence": own.licence or None,
+        **{name: e.value for name, e in values.items() if "[" in name},
+    }
+    for name in ("probe_dice", "probe_log_likelihood"):
+        row[name] = values[name].value if name in values else None
+    for name in ("leep_normalised", *(n for n in SCORES if n not in ("leep", "eep_dice"))):
+        if name not in values:
+            row[f"{name}_low"] = row[f"{name}_high"] = None
+            continue
+        row[f"{name}_low"], row[f"{name}_high"] = values[name].interval()
+    return known(row)
 
-    frame = pd.DataFrame(table).copy()
-    if missing := [name for name in columns if name not in frame]:
-        raise ValueError(
-            f"{what} must have the columns {', '.join(columns)}; {missing[0]} is not among {list(frame.columns)}"
-        )
-    for name in KEYS:
-        if frame[name].isna().any():
-            raise ValueError(f"{name} of {what} must be given in every row; it is empty in some")
-        frame[name] = frame[name].astype(str)
-    repeated = frame[frame.duplicated(list(unique))]
-    if len(repeated):
-        row = ", ".join(f"{name} {repeated.iloc[0][name]}" for name in unique)
-        raise ValueError(
-            f"{what} must have one row for each {', '.join(unique)}; {row} occurs twice. "
-            "Keep one recipe (method, iterations) in a table"
-        )
-    return frame
+
+def _difference(own: Estimate, following: Estimate | None) -> dict[str, float | None]:
+    """Paired difference to the next source; None for the last one."""
+    if following is None:
+        return dict.fromkeys(("diff_next", "diff_next_low", "diff_next_high", "p_next"))
+    difference = own - following
+    return {**difference.columns("diff_next"), "p_next": difference.p_value}
 
 
 def _may_be_score(name: str) -> bool:

@@ -16,6 +16,7 @@ from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.classes import shared_classes
 from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
+from transfer_risk.lineage import seen_note
 from transfer_risk.overlaps import overlap_dice, shared_by_groups
 from transfer_risk.passes import CACHE, Predictions, Progress
 from transfer_risk.sources import Source
@@ -74,31 +75,8 @@ def score(
     channel_order(source, task.channels)
     used = task.split("train") if cases is None else cases
     predictions = Predictions(source, task, used, cache, progress)
-    classes, shared = task.classes, shared_classes(source.classes, task.classes)
-    joints, hard, plain = first_pass(predictions, len(classes), shared)
-    if not joints:
-        raise ValueError(predictions.nothing)
-    if not sum(table[1:].sum() for table in hard):
-        lost = f"; {listed(list(predictions.failed.values()))}" if predictions.failed else ""
-        raise ValueError(
-            f"task {task.name}: no foreground in {len(joints)} of {len(used)} cases that source {source.name} can predict; "
-            f"look at [labels], region and [slices]{lost}"
-        )
-    left_out = {*predictions.failed, *predictions.empty}
-    scored = [c for c in used if c.id not in left_out]
-    good, groups = tuple(c.id for c in scored), tuple(c.unit for c in scored)
-    others = others_of(joints, groups)
-    second = second_pass(predictions, reduce(add, joints), others)
-    tables = Tables(
-        np.stack([j.counts.numpy() for j in joints]),
-        np.stack(hard),
-        second.sums,
-        second.held_out,
-        second.gradient,
-        groups,
-    )
-    chosen = third_pass(predictions, others, groups, second) if tables.units > 1 else None
-    values = _dice_values(classes, shared, plain, second.argmax, chosen, groups)
+    scored, tables, values = _passes(source, task, used, predictions)
+    good, groups, classes = tuple(c.id for c in scored), tables.groups, task.classes
     counts = tables.pixels.sum(0)
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     estimates = leep_estimates(tables, classes) | {
@@ -115,6 +93,41 @@ def score(
         dict(predictions.failed),
         tuple(_warnings(source, task, scored, absent, predictions.empty)),
     )
+
+
+def _passes(
+    source: Source, task: Task, used: Sequence[Case], predictions: Predictions
+) -> tuple[list[Case], Tables, dict[str, Floats]]:
+    """Three passes over the cases: those that are scored, their statistics, and their Dice by score name (n,).
+
+    Raises:
+        ValueError: if no case can be used, or none has foreground.
+    """
+    classes, shared = task.classes, shared_classes(source.classes, task.classes)
+    joints, hard, plain = first_pass(predictions, len(classes), shared)
+    if not joints:
+        raise ValueError(predictions.nothing)
+    if not sum(table[1:].sum() for table in hard):
+        lost = f"; {listed(list(predictions.failed.values()))}" if predictions.failed else ""
+        raise ValueError(
+            f"task {task.name}: no foreground in {len(joints)} of {len(used)} cases that source {source.name} can predict; "
+            f"look at [labels], region and [slices]{lost}"
+        )
+    left_out = {*predictions.failed, *predictions.empty}
+    scored = [c for c in used if c.id not in left_out]
+    groups = tuple(c.unit for c in scored)
+    others = others_of(joints, groups)
+    second = second_pass(predictions, reduce(add, joints), others)
+    tables = Tables(
+        np.stack([j.counts.numpy() for j in joints]),
+        np.stack(hard),
+        second.sums,
+        second.held_out,
+        second.gradient,
+        groups,
+    )
+    chosen = third_pass(predictions, others, groups, second) if tables.units > 1 else None
+    return scored, tables, _dice_values(classes, shared, plain, second.argmax, chosen, groups)
 
 
 def _dice_values(
@@ -173,7 +186,7 @@ def _warnings(
 ) -> Iterator[str]:
     """What a reader of the scores should know."""
     ids, several = [c.id for c in cases], len({c.unit for c in cases})
-    for note in (source.seen_note(task, ids, "scored"), channel_note(source, task.channels)):
+    for note in (seen_note(source, task, ids, "scored"), channel_note(source, task.channels)):
         if note:
             yield note
     if empty:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer_risk.tasks import Decision, Preprocessing, Task, one_of, unique
+from transfer_risk.checks import one_of, unique
+from transfer_risk.tasks import Decision, Preprocessing, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,40 +110,6 @@ class Source:
         from transfer_risk.outputs import activate
 
         return activate(self.outputs(images), self.activation)
-
-    @property
-    def trainings(self) -> tuple[Mapping[str, Any], ...]:
-        """What is known of its training, then of that of each source that it was fine-tuned from."""
-        return (self.trained, *self.trained.get("ancestors", ()))
-
-    @property
-    def lineage(self) -> list[dict[str, Any]]:
-        """Name, dataset and cases, as far as known, of its trainings: the `ancestors` of what is fine-tuned from it."""
-        kept = ("name", "dataset", "cases")
-        return [
-            {k: t[k] for k in kept if k in t}
-            for t in ({**self.trained, "name": self.name}, *self.trainings[1:])
-        ]
-
-    def seen(self, task: Task, ids: Iterable[str]) -> list[str]:
-        """Those of a task's cases that it, or a source that it was fine-tuned from, was trained on, on the same data set."""
-        found = {case for t in self._on_data_of(task) for case in t.get("cases", ())}
-        return sorted(set(ids) & found)
-
-    def seen_note(self, task: Task, ids: Sequence[str], what: str) -> str:
-        """A sentence on those of the cases that were `seen`, or may have been; empty where there is none."""
-        seen, data = self.seen(task, ids), Path(task.root).name
-        unknown = not all("cases" in t for t in self._on_data_of(task))
-        if seen:
-            more = f", and on {data} cases that are not known" if unknown else ""
-            count = f"{len(seen)} of the {len(ids)} {what} cases"
-            return f"source {self.name} was trained on {count}{more}"
-        known = f"whether on the {what} cases is not known"
-        return f"source {self.name} was trained on {data} too; {known}" if unknown else ""
-
-    def _on_data_of(self, task: Task) -> list[Mapping[str, Any]]:
-        """Its trainings on the data set of a task."""
-        return [t for t in self.trainings if t.get("dataset") == Path(task.root).name]
 
     def outputs(self, images: Tensor) -> Tensor:
         """Raw outputs, float32 at the images' resolution, as `activation` takes them; no gradients, train mode restored.

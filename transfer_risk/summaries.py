@@ -11,12 +11,10 @@ from transfer_risk.comparison import Change, Comparison, Contrast
 from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
+from transfer_risk.quantities import quantity_of
 from transfer_risk.runs import load_run
 from transfer_risk.textrows import aligned, csv_text, known, listed
 from transfer_risk.tomlfiles import read_toml
-
-UNITS = {"hd95": "mm", "transferability": "nats", "component_size": "mm3", "distance": "mm"}
-DIGITS = {"hd95": 2, "components": 1, "component_size": 0, "distance": 2}
 
 
 def comparison_text(comparison: Comparison, format_: str) -> str:
@@ -85,7 +83,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
 
 def _change(change: Change) -> dict[str, Any]:
     row: dict[str, Any] = {"run": change.run, "quantity": change.quantity}
-    row |= {"unit": _of(UNITS, change.quantity, "") or None}
+    row |= {"unit": quantity_of(change.quantity).unit or None}
     for name in ("before", "after", "difference"):
         row |= known(getattr(change, name).columns(name))
     return row | known({"p": change.difference.p_value, "cases": change.difference.cases})
@@ -123,8 +121,8 @@ def _shown(quantity: str) -> bool:
 
 
 def _change_cells(change: Change, method: str) -> tuple[str, ...]:
-    digits = _of(DIGITS, change.quantity, 3)
-    unit = _of(UNITS, change.quantity, "")
+    quantity = quantity_of(change.quantity)
+    digits, unit = quantity.digits, quantity.unit
     return (
         change.run,
         method,
@@ -164,9 +162,3 @@ def _signed(value: float, digits: int) -> str:
 
 def _number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _of(table: dict[str, Any], quantity: str, otherwise: Any) -> Any:
-    """Entry of a quantity's name: `distance_source` is a distance, `hd95[et]` an hd95."""
-    name = quantity.partition("[")[0]
-    return table.get(name, table.get(name.partition("_")[0], otherwise))

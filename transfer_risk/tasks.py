@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations, product
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
+from transfer_risk.checks import numbers, one_of, raw_values, texts, unique
 from transfer_risk.tomlfiles import refuse_unknown
 
 NORMALISATIONS = ("zscore-nonzero", "zscore", "minmax", "window", "none")
@@ -271,88 +270,8 @@ class Task:
         return chosen
 
 
-def held_out(
-    cases: Sequence[Case], *, fold: tuple[int, int] | None = None, seed: int = 0
-) -> tuple[str, ...]:
-    """Ids of the test cases: 30 % (at least 2 cases) by a seeded hash of the group, or fold k of n.
-
-    The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
-
-    Raises:
-        ValueError: if there is no such fold, or all cases would be in it.
-    """
-    groups = sorted({c.unit for c in cases}, key=lambda g: _digest(f"{seed}/{g}"))
-    if fold is not None:
-        number, folds = fold
-        if not 0 <= number < folds or not 2 <= folds <= len(groups):
-            raise ValueError(
-                f"fold must be k/n with 0 <= k < n, n from 2 to the {len(groups)} groups; got {number}/{folds}"
-            )
-        chosen = set(groups[number::folds])
-        return tuple(c.id for c in cases if c.unit in chosen)
-    test: list[str] = []
-    for group in groups[:-1]:
-        if len(test) >= max(2, round(0.3 * len(cases))):
-            break
-        test += [c.id for c in cases if c.unit == group]
-    return tuple(c.id for c in cases if c.id in test)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _made(kind: type[Made], table: Mapping[str, Any], where: str) -> Made:
     """A dataclass of a TOML table, whose lists become tuples; raise ValueError naming `where` and a key that is unknown."""
     refuse_unknown(table, [f.name for f in fields(kind)], where)
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
     return kind(**values)
-
-
-def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise ValueError unless a named value is an allowed one."""
-    if not any(
-        value == a and isinstance(value, type(a)) and not isinstance(value, bool) for a in allowed
-    ):
-        raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
-
-
-def texts(name: str, values: Sequence[object]) -> None:
-    """Raise ValueError unless named values are texts, and not the letters of one."""
-    if isinstance(values, str) or not all(isinstance(v, str) for v in values):
-        raise ValueError(f"{name} must be a tuple of texts in quotes; got {values!r}")
-
-
-def unique(name: str, values: Sequence[str]) -> None:
-    """Raise ValueError unless named values are texts, each of them once."""
-    texts(name, values)
-    if twice := sorted(n for n, count in Counter(values).items() if count > 1):
-        raise ValueError(
-            f"{name} must be unique; {', '.join(twice)} is there more than once; give each a name of its own"
-        )
-
-
-def raw_values(name: str, values: Any, *, some: bool = False) -> None:
-    """Raise ValueError unless named raw label values are a tuple of whole numbers; with `some`, of at least one.
-
-    No voxel has another value, so that what was meant would be background without a word.
-    """
-    right = isinstance(values, tuple) and all(
-        isinstance(v, Integral) and not isinstance(v, bool) for v in values
-    )
-    if not right or (some and not values):
-        least = ", at least one" * some
-        raise ValueError(
-            f"{name} must be a tuple of whole numbers{least}, as the label files hold them; got {values!r}"
-        )
-
-
-def numbers(name: str, values: Any, kind: Any, *, positive: bool = True) -> None:
-    """Raise ValueError unless named values are a tuple of finite numbers of a kind (`Real` or `Integral`)."""
-    least = 0 if positive else -math.inf
-    if isinstance(values, tuple) and all(
-        isinstance(v, kind) and not isinstance(v, bool) and least < v < math.inf for v in values
-    ):
-        return
-    words = ["positive"] * positive + ["whole"] * (kind is Integral)
-    raise ValueError(f"{name} must be {' '.join([*words, 'numbers'])}; got {values!r}")

@@ -16,6 +16,7 @@ from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import State
 from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
+from transfer_risk.lineage import ancestors_after
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.probes import probe_head
@@ -190,5 +191,5 @@ def _record(source: Source, task: Task, cases: Sequence[Case], recipe: Recipe) -
         "seed": recipe.seed,
         "method": recipe.method,
         "source": source.name if inherited else "",
-        "ancestors": source.lineage if inherited else [],
+        "ancestors": ancestors_after(source) if inherited else [],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.maps import Map, NiftiMap, find_maps
 from transfer_risk.adapters.nnunet.plans import labels_of
+from transfer_risk.files import read_json
 from transfer_risk.sources import Source
 from transfer_risk.tomlfiles import refuse_unknown
 
@@ -85,7 +85,7 @@ def _labels(path: Path) -> tuple[dict[str, int], bool]:
     if not file.is_file():
         return {}, False
     try:
-        return labels_of(json.loads(file.read_text(encoding="utf-8")))
+        return labels_of(read_json(file), file)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file}: is no dataset.json of nnU-Net ({error!r})") from None
 

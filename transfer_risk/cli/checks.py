@@ -46,9 +46,10 @@ def audit_command(
     """
     from transfer_risk.auditing import audit
     from transfer_risk.reports import audit_text, write_audit
-    from transfer_risk.scoretables import read_reached, read_scores
+    from transfer_risk.scoretables import read_scores
+    from transfer_risk.usertables import read_table
 
-    made = audit(read_scores(scores), read_reached(results), names=names)
+    made = audit(read_scores(scores), read_table(results), names=names)
     click.echo(audit_text(made, format_), nl=False)
     if out:
         write_audit(made, out)

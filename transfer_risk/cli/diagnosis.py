@@ -116,8 +116,9 @@ def score_command(
 ) -> None:
     """Rank the SOURCEs for TASK."""
     from transfer_risk.layouts import load_task
-    from transfer_risk.ranking import AUTO, SCORES, rank_sources
-    from transfer_risk.reports import ranking_text, write_ranking
+    from transfer_risk.ranking import AUTO, rank_sources
+    from transfer_risk.reports import ranking_text
+    from transfer_risk.scoretables import SCORES, write_ranking
 
     if by not in (AUTO, *SCORES):
         raise click.BadParameter(
@@ -183,6 +184,7 @@ def map_command(
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
+    from transfer_risk.lineage import seen_note
     from transfer_risk.mapping import write_maps
 
     target = load_task(task)
@@ -210,7 +212,7 @@ def map_command(
         )
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
-    warnings = [channel_note(model, target.channels), model.seen_note(target, mapped, "mapped")]
+    warnings = [channel_note(model, target.channels), seen_note(model, target, mapped, "mapped")]
     if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
         warnings.append(
             f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "

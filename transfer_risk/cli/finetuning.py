@@ -86,6 +86,7 @@ def finetune_command(
     from transfer_risk.channels import channel_note, channel_order
     from transfer_risk.finetuning import finetune
     from transfer_risk.layouts import load_task
+    from transfer_risk.lineage import seen_note
     from transfer_risk.recipes import read_recipe
     from transfer_risk.summaries import run_text
 
@@ -99,7 +100,7 @@ def finetune_command(
     channel_order(model, target.channels)
     warnings = [channel_note(model, target.channels)]
     if recipe.init == "source":
-        seen = model.seen_note(target, [c.id for c in target.split("test")], "test")
+        seen = seen_note(model, target, [c.id for c in target.split("test")], "test")
         warnings.append(
             f"{seen}: what is measured there is no measure for new cases" if seen else ""
         )

@@ -147,7 +147,7 @@ def _chart(what: str, path: str, by: str | None, width: float) -> Any:
     from transfer_risk.plotting import plot_curves, plot_ranking
 
     if what == "ranking":
-        from transfer_risk.reports import read_ranking
+        from transfer_risk.scoretables import read_ranking
 
         figure: Any = plot_ranking(read_ranking(path), by=by, size=7).figure
     else:

@@ -14,6 +14,7 @@ from transfer_risk.doctor.cohort import check_zeros
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error
 from transfer_risk.encoders import encoder_parameters, encoder_pattern
+from transfer_risk.lineage import seen_cases, trainings_of
 from transfer_risk.passes import CACHE
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
@@ -95,12 +96,12 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
 def _seen(source: Source, task: Task) -> Iterator[Finding]:
     """Cases of the task that the source, or one that it was fine-tuned from, was trained on."""
     where, dataset = f"{source.name}: trained.cases", Path(task.root).name
-    if not all(t.get("cases") for t in source.trainings):
+    if not all(t.get("cases") for t in trainings_of(source)):
         whose = "it, or what it was fine-tuned from," if source.trained.get("cases") else "it"
         found = f"does not say which cases {whose} was trained on"
         remedy = "make sure that none of the task's is among them"
         yield Finding("note", "training data", where, found, remedy)
-    seen = source.seen(task, [c.id for c in task.cases])
+    seen = seen_cases(source, task, [c.id for c in task.cases])
     train, test = [i for i in seen if i not in task.test], [i for i in seen if i in task.test]
     if test:
         found = f"was trained on {len(test)} test cases of the task ({listed(test)})"
@@ -110,7 +111,7 @@ def _seen(source: Source, task: Task) -> Iterator[Finding]:
         found = f"was trained on {len(train)} training cases of the task ({listed(train)})"
         remedy = "its scores are too high beside other sources; read them with that in mind"
         yield Finding("warning", "training data", where, found, remedy)
-    for training in (t for t in source.trainings if t.get("dataset") != dataset):
+    for training in (t for t in trainings_of(source) if t.get("dataset") != dataset):
         if alike := sorted({c.id for c in task.cases} & set(training.get("cases", ())) - set(seen)):
             own = training.get("dataset")
             found = f"ids like those of the task ({listed(alike)}), but from the data set {own}, not {dataset}"

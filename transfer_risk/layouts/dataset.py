@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import unicodedata
@@ -12,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.files import IMAGES, stem_and_ending
+from transfer_risk.datasetjson import shown
+from transfer_risk.files import IMAGES, read_json, stem_and_ending
 from transfer_risk.tasks import Case
 
 ENDINGS = tuple(e for e in IMAGES if e != ".hdr")
@@ -97,20 +96,6 @@ def slug(text: str) -> str:
     return re.sub("-+", "-", "".join(kept)).strip("-") or "task"
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        ValueError: naming the file, if it is missing or no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no readable JSON ({error})") from None
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """Content of a JSON file that describes a data set.
 
@@ -123,48 +108,6 @@ def read_object(path: Path) -> dict[str, Any]:
             f"{path}: must be a JSON object that describes a data set; got {shown(content)}; mend or remove it"
         )
     return content
-
-
-def shown(content: Any) -> str:
-    """The beginning of what a JSON file holds, for a message.
-
-    >>> shown(None), shown(list(range(99)))
-    ('null', '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...')
-    """
-    text = json.dumps(content, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def whole(value: Any, where: str) -> int:
-    """The whole number that a JSON value is, or is the text of.
-
-    Args:
-        value: Of JSON.
-        where: What must be that number; the message starts with it.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not number.is_integer():
-        raise ValueError(f"{where} must be a whole number; got {shown(value)}")
-    return int(number)
-
-
-def numbered(names: Any, path: Path, key: str) -> tuple[str, ...]:
-    """Names of channels in the order of the numbers that they have under a key of a JSON file.
-
-    Raises:
-        TypeError: if the key has no object.
-        ValueError: naming the file, if a channel has no number.
-    """
-    if not isinstance(names, dict):
-        raise TypeError(f'{key} must be an object such as {{"0": "T1"}}; got {shown(names)}')
-    where = f"{path}: the number of a channel in {key}"
-    return tuple(names[k] for k in sorted(names, key=lambda k: whole(k, where)))
 
 
 def folder_name(root: Path) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from transfer_risk.datasetjson import numbered, whole
 from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import channel_count
-from transfer_risk.layouts.dataset import Dataset, folder_name, numbered, read_object, whole
+from transfer_risk.layouts.dataset import Dataset, folder_name, read_object
 from transfer_risk.tasks import Case
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer_risk.datasetjson import Labels, labels_in, numbered, shown
+from transfer_risk.files import read_json
 from transfer_risk.layouts.dataset import (
     ENDINGS,
     Dataset,
     folder_name,
     image_files,
-    numbered,
-    read_json,
     read_object,
-    shown,
-    whole,
 )
 from transfer_risk.tasks import Case
 
@@ -36,7 +33,7 @@ def read_dataset(root: Path) -> Dataset:
     path = root / "dataset.json"
     description = read_object(path)
     channels = numbered(description["channel_names"], path, "channel_names")
-    labels, ignore = _labels(description, root)
+    labels = labels_in(description, path)
     images, masks = image_files(root / "imagesTr"), image_files(root / "labelsTr")
     ending = description.get("file_ending", ENDINGS[0])
     if not masks and ending not in ENDINGS:
@@ -53,41 +50,16 @@ def read_dataset(root: Path) -> Dataset:
                 f"{root}/imagesTr: has no image {missing[0]} ({', '.join(ENDINGS)}) for {label}; add it, or remove the label"
             )
         cases.append(Case(id_, tuple(str(images[w]) for w in wanted), str(label)))
-    return Dataset(folder_name(root), channels, labels, tuple(cases), ignore, _folds(root))
+    values = _raw_values(labels)
+    return Dataset(folder_name(root), channels, values, tuple(cases), labels.ignore, _folds(root))
 
 
-def _labels(
-    description: dict[str, Any], root: Path
-) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Raw values by class in the order of nnU-Net's outputs, and those to ignore; a class that is 0 is background.
-
-    Classes are in the order of their values; regions (one class or more with several values) in that of the file.
-    """
-    path = root / "dataset.json"
-    declared = {
-        name: value if isinstance(value, list) else [value]
-        for name, value in description["labels"].items()
-    }
-    where = f"{path}: the value of"
-    ignore = tuple(whole(v, f"{where} ignore in labels") for v in declared.pop("ignore", ()))
-    labels = {
-        name: tuple(whole(v, f"{where} class {name!r}") for v in values)
-        for name, values in declared.items()
-    }
-    labels = {name: values for name, values in labels.items() if values != (0,)}
-    if any(len(values) > 1 for values in labels.values()):
-        return _written_first(labels, description.get("regions_class_order") or ()), ignore
-    return dict(sorted(labels.items(), key=lambda item: item[1])), ignore
-
-
-def _written_first(
-    regions: Mapping[str, tuple[int, ...]], order: Sequence[int]
-) -> dict[str, tuple[int, ...]]:
-    """Raw values of each region, the one of `order` (regions_class_order) first: what is predicted is written as it."""
-    wanted = dict(zip(regions, order, strict=False))
+def _raw_values(labels: Labels) -> dict[str, tuple[int, ...]]:
+    """Raw values by class, first that of a region which `order` has: what is predicted is written as it."""
+    wanted = dict(zip(labels.values, labels.order, strict=False))
     return {
-        name: tuple(sorted(values, key=lambda v: v != wanted.get(name)))
-        for name, values in regions.items()
+        name: tuple(sorted(own, key=lambda v: v != wanted.get(name))) if labels.regions else own
+        for name, own in labels.values.items()
     }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from transfer_risk.layouts.dataset import Dataset
-from transfer_risk.tasks import Case, held_out
+from transfer_risk.tasks import Case
 
 
 def grouped(cases: Sequence[Case], expression: str) -> tuple[Case, ...]:
@@ -37,6 +38,36 @@ def grouped(cases: Sequence[Case], expression: str) -> tuple[Case, ...]:
     return tuple(replace(c, group=group) for c, group in zip(cases, groups, strict=True))
 
 
+def held_out(cases: Sequence[Case], fold: tuple[int, int] | None = None) -> tuple[str, ...]:
+    """Ids of the test cases: 30 % (at least 2 cases) by a hash of the group, or fold k of n.
+
+    The hash depends on the group's name alone, so that adding cases does not shuffle the others' order.
+
+    Raises:
+        ValueError: if there is no such fold, or all cases would be in it.
+    """
+    groups = sorted({c.unit for c in cases}, key=_digest)
+    if fold is not None:
+        number, folds = fold
+        if not 0 <= number < folds or not 2 <= folds <= len(groups):
+            raise ValueError(
+                f"fold must be k/n with 0 <= k < n, n from 2 to the {len(groups)} groups; got {number}/{folds}"
+            )
+        chosen = set(groups[number::folds])
+        return tuple(c.id for c in cases if c.unit in chosen)
+    test: list[str] = []
+    for group in groups[:-1]:
+        if len(test) >= max(2, round(0.3 * len(cases))):
+            break
+        test += [c.id for c in cases if c.unit == group]
+    return tuple(c.id for c in cases if c.id in test)
+
+
+def _digest(group: str) -> str:
+    """The same for the same name, whatever other groups there are; `0/` is the one seed that there is."""
+    return hashlib.sha256(f"0/{group}".encode()).hexdigest()
+
+
 def tested(
     dataset: Dataset, cases: Sequence[Case], fold: tuple[int, int] | None = None
 ) -> tuple[str, ...]:
@@ -46,7 +77,7 @@ def tested(
         ValueError: if the data set has no such fold, or holds out a case that it does not have.
     """
     if not dataset.folds:
-        return held_out(cases, fold=fold)
+        return held_out(cases, fold)
     own = len(dataset.folds)
     number, folds = fold or (0, own)
     if folds != own or not 0 <= number < own:
@@ -60,4 +91,4 @@ def tested(
             f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or move it away "
             "for a split of transfer-risk's own"
         )
-    return dataset.folds[number] or held_out(cases, fold=fold)
+    return dataset.folds[number] or held_out(cases, fold)

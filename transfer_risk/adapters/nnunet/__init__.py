@@ -71,8 +71,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     files = checkpoints(place, options)
     loaded = [checkpoint(file, trust) for file in files]
     name = loaded[0]["init_args"]["configuration"]
-    with explained(folder / "dataset.json"):
-        channels, (labels, regions) = channels_of(dataset), labels_of(dataset)
+    with explained(file := folder / "dataset.json"):
+        channels, (labels, regions) = channels_of(dataset, file), labels_of(dataset, file)
     mirrored = loaded[0].get("inference_allowed_mirroring_axes") or ()
     with explained(folder / "plans.json"):
         architecture = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.adapters.pickles import numpy_names
 from transfer_risk.adapters.weights import unpickled
+from transfer_risk.files import read_json
 
 NEEDED = ("network_weights", "init_args", "trainer_name")
 
@@ -61,14 +61,7 @@ def json_table(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it is missing or no table.
     """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such file; copy it from the folder that nnU-Net trained into"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path}: is no readable JSON ({error}); copy it again") from None
+    table = read_json(path, remedy="copy it from the folder that nnU-Net trained into")
     if not isinstance(table, dict):
         raise ValueError(f"{path}: must hold a table; holds a {type(table).__name__}")
     return table

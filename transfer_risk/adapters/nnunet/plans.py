@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from transfer_risk.adapters.nnunet.intensity import SCHEMES
 from transfer_risk.adapters.nnunet.preprocessing import Recipe
 from transfer_risk.adapters.nnunet.resampling import Resampling
+from transfer_risk.datasetjson import labels_in, numbered
 from transfer_risk.tasks import Preprocessing
 
 READERS = ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient")
@@ -83,31 +85,28 @@ def windows_of(configuration: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def channels_of(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+def channels_of(dataset: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     """Channel names in the network's order."""
-    names = dataset.get("channel_names") or dataset["modality"]
-    return tuple(str(names[k]) for k in sorted(names, key=int))
+    key = "channel_names" if dataset.get("channel_names") else "modality"
+    return tuple(map(str, numbered(dataset[key], path, key)))
 
 
-def labels_of(dataset: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
+def labels_of(dataset: Mapping[str, Any], path: Path) -> tuple[dict[str, int], bool]:
     """Raw value of each foreground class in the order of the outputs, and whether they are overlapping regions.
 
     Region i is written as regions_class_order[i], later ones over earlier ones.
 
     Raises:
-        ValueError: if there are regions without regions_class_order.
+        ValueError: if a value is no whole number, or there are regions without regions_class_order.
     """
-    table = {k: v for k, v in dataset["labels"].items() if k != "ignore" and v not in (0, [0])}
-    regions = any(isinstance(v, list) and len(v) > 1 for v in table.values())
-    if not regions:
-        values = {k: int(v[0] if isinstance(v, list) else v) for k, v in table.items()}
-        return dict(sorted(values.items(), key=lambda item: item[1])), False
-    order = dataset.get("regions_class_order") or []
-    if len(order) != len(table):
+    labels = labels_in(dataset, path)
+    if not labels.regions:
+        return {name: own[0] for name, own in labels.values.items()}, False
+    if len(labels.order) != len(labels.values):
         raise ValueError(
-            f"regions_class_order must have {len(table)} values, one for each region; it is {order}"
+            f"regions_class_order must have {len(labels.values)} values, one for each region; it is {list(labels.order)}"
         )
-    return {name: int(value) for name, value in zip(table, order, strict=True)}, True
+    return dict(zip(labels.values, labels.order, strict=True)), True
 
 
 def _resampling(configuration: Mapping[str, Any], what: str) -> Resampling:
