@@ -600,7 +600,7 @@ def test_slices_that_a_case_leaves_out_never_count(folder):
 def test_hd95_of_one_slice_is_that_of_an_image():
     from monai.metrics import compute_hausdorff_distance
 
-    from transfer_risk.evaluation import measures
+    from transfer_risk.evaluation import Segmented, measures
 
     label = np.zeros((140, 140), np.int16)
     label[20:120, 20:120] = 1
@@ -615,8 +615,8 @@ def test_hd95_of_one_slice_is_that_of_an_image():
     for axis in range(3):
         at = [np.expand_dims(m, axis) for m in (far, label)]
         zooms = np.insert(np.array(spacing), axis, 7.0)
-        volume = Volume(at[0][None].astype(np.float32), np.diag([*zooms, 1.0]), at[1])
-        (found,) = measures("c", ("background", "a"), volume, at[0])
+        seen = Segmented(tr.Case("c", ("c.nii",)), at[1], at[0], np.diag([*zooms, 1.0]))
+        (found,) = measures(("background", "a"), seen)
         assert found.hd95 == pytest.approx(expected)
 
 

@@ -22,6 +22,7 @@ LEVELS = [  # modules of one level never import each other
     {"prediction"},
     {"evaluation", "examinations"},
     {"passes"},
+    {"transfermaps"},
     {"counting", "mapping", "samples", "decisions", "subsets", "loadreport"},
     {"scoring"},
     {"runs", "auditing", "objectives", "heads", "features", "collecting", "harm"},
