@@ -159,17 +159,16 @@ class Predictions:
         volume, every, labels = self._read(case, whole=tell is not None)
         valid, affine, given = labels >= 0, volume.affine, [volume]
         del volume
+        self._places[case.id] = Places.of(valid)
         if tell is None and not valid.any():
-            self._places[case.id] = Places.of(valid)
             return None
         theta = self._probabilities(case, given, whole=tell is not None)
-        self._places[case.id] = Places.of(valid)
-        predicted = None if tell is None else decided_classes(self.source, self.task, theta)
         kept = np.empty((len(theta), int(valid.sum())), dtype=theta.dtype)
         for plane, row in zip(theta, kept, strict=True):
             row[:] = plane[valid]
-        del theta
-        if tell is not None and predicted is not None:
+        if tell is not None:
+            predicted = decided_classes(self.source, self.task, theta)
+            del theta
             tell(Segmented(case, every, predicted, affine))
         if not valid.any():
             return None
