@@ -1,13 +1,24 @@
-"""Measures of predictions against labels."""
+"""Measures of predictions against labels: what they need, and the two ways to average them."""
+
+import math
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from blob_folder import save
+from blobs import make_source, write_blobs
 
 import transfer_risk as tr
-from transfer_risk.volumes import Volume
+from transfer_risk.evaluation import (
+    Measure,
+    Segmented,
+    check_cases,
+    mean_dice,
+    measures,
+    pooled_mean,
+)
 
 
 def test_evaluation_of_a_perfect_and_a_shifted_prediction(folder):
@@ -37,8 +48,6 @@ def test_evaluation_of_a_perfect_and_a_shifted_prediction(folder):
 def test_hd95_of_one_slice_is_that_of_an_image():
     from monai.metrics import compute_hausdorff_distance
 
-    from transfer_risk.evaluation import measures
-
     label = np.zeros((140, 140), np.int16)
     label[20:120, 20:120] = 1
     far = label.copy()
@@ -52,6 +61,52 @@ def test_hd95_of_one_slice_is_that_of_an_image():
     for axis in range(3):
         at = [np.expand_dims(m, axis) for m in (far, label)]
         zooms = np.insert(np.array(spacing), axis, 7.0)
-        volume = Volume(at[0][None].astype(np.float32), np.diag([*zooms, 1.0]), at[1])
-        (found,) = measures("c", ("background", "a"), volume, at[0])
+        seen = Segmented(tr.Case("c", ("c.nii",)), at[1], at[0], np.diag([*zooms, 1.0]))
+        (found,) = measures(("background", "a"), seen)
         assert found.hd95 == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return tr.load_task(write_blobs(tmp_path_factory.mktemp("blobs"), cases=4))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda task, cases: tr.evaluate(make_source(), task, cases=cases),
+        lambda task, cases: tr.training_slices(cases, task),
+        lambda task, cases: check_cases(task, cases),
+        lambda task, cases: tr.score(make_source(), task, cases=cases[1:]),
+        lambda task, cases: tr.risk_maps(make_source(), task, cases=cases),
+        lambda task, cases: tr.tune_decision(make_source(), task, cases=cases),
+    ],
+    ids=["evaluate", "training_slices", "check_cases", "score", "risk_maps", "tune_decision"],
+)
+def test_a_case_without_a_label_is_named(task, use):
+    first, second, *_ = task.cases
+    bare = replace(second, label=None)
+    with pytest.raises(ValueError, match=f"^case {bare.id}: has no label file$"):
+        use(task, [first, bare])
+
+
+def test_finetune_names_a_case_without_a_label(task):
+    bare = replace(task.split("train")[0], label=None)
+    cases = tuple(bare if c.id == bare.id else c for c in task.cases)
+    with pytest.raises(ValueError, match=f"^case {bare.id}: has no label file$"):
+        tr.finetune(make_source(), replace(task, cases=cases), tr.Recipe(iterations=1, n_slices=2))
+
+
+def test_cases_or_cells_are_averaged():
+    """Two classes in the first case, one in the second: (.5 + .9) / 2 of cases, 1.9 / 3 of cells."""
+    cells = [
+        ("c", "a", 0.2, 1.0),
+        ("c", "b", 0.8, 0.0),
+        ("d", "a", 0.9, 0.5),
+        ("d", "b", math.nan, 0),
+    ]
+    rows = [Measure(case, name, dice, math.nan, recall, 0) for case, name, dice, recall in cells]
+    assert mean_dice(rows).value == pytest.approx(0.7) and mean_dice(rows).cases == 2
+    assert pooled_mean(rows) == pytest.approx(1.9 / 3)
+    assert pooled_mean(rows, "recall") == pytest.approx(1.5 / 4)
+    assert math.isnan(pooled_mean(rows, "hd95"))

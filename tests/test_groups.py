@@ -11,11 +11,11 @@ import transfer_risk as tr
 from transfer_risk import probing
 from transfer_risk.comparison import Change
 from transfer_risk.intervals import Estimate
-from transfer_risk.mapping import transferability_maps
 from transfer_risk.overlaps import best_threshold_bins, shared_by_groups
 from transfer_risk.passes import Predictions
 from transfer_risk.tables import group_sums
 from transfer_risk.transferability import others_of
+from transfer_risk.transfermaps import transferability_maps
 from transfer_risk.verdicts import change_sentence
 
 GROUPS = ("p", "q", "p", "r", "q", "p")

@@ -33,6 +33,7 @@ LEVELS = [  # modules of one level never import each other
     {"prediction"},
     {"evaluation", "examinations"},
     {"passes", "quantities"},
+    {"transfermaps"},
     {"counting", "mapping", "samples", "decisions", "subsets", "loadreport", "runtables"},
     {"scoring"},
     {"runs", "auditing", "objectives", "heads", "features", "collecting", "harm"},

@@ -200,12 +200,12 @@ def table(task, models):
     source, *two = models
     rows = []
     for case in task.split("test"):
-        (_, volume, first), (_, _, second) = (next(segmented(m, task, [case])) for m in two)
-        labels, size = volume.labels, -tr.risk_maps(source, task)[case.id].transferability[0]
-        distance = distance_to_boundary(labels, volume.spacing)
+        first, second = (next(segmented(m, task, [case])) for m in two)
+        labels, size = first.labels, -tr.risk_maps(source, task)[case.id].transferability[0]
+        distance = distance_to_boundary(labels, first.spacing)
         for p in map(tuple, np.argwhere(~np.isnan(size.numpy())).tolist()):
-            band = min(math.ceil(distance[p] / min(volume.spacing) - 1e-6), BANDS - 1)
-            wrong = [bool(model[p] != labels[p]) for model in (first, second)]
+            band = min(math.ceil(distance[p] / min(first.spacing) - 1e-6), BANDS - 1)
+            wrong = [bool(model.predicted[p] != labels[p]) for model in (first, second)]
             rows.append((float(size[p]), int(labels[p]), *wrong, distance[p], band))
     return pd.DataFrame(rows, columns=["size", "label", "student", "scratch", "distance", "band"])
 

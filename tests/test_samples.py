@@ -60,7 +60,8 @@ def test_each_channel_is_padded_with_its_own_air(task):
 
     def two_channels(source, case, task):
         volume = read(case, task)
-        return replace(volume, image=np.concatenate([volume.image, np.maximum(volume.image, 105)]))
+        image = np.concatenate([volume.image, np.maximum(volume.image, 105)])
+        return replace(volume, image=image), volume.labels
 
     preprocessing = tr.Preprocessing(normalise="zscore", size=(24, 20))
     network = tr.UNet(2, 3, width=4, depth=2).eval()

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import or_
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from transfer_risk.classes import matched_classes
 from transfer_risk.comparison import Change
-from transfer_risk.evaluation import mean_dice, measures, segmented
-from transfer_risk.mapping import transferability_maps
+from transfer_risk.evaluation import Segmented, mean_dice, measures
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.passes import Predictions
 from transfer_risk.riskmap import Span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
+from transfer_risk.transfermaps import waiting_maps
 
 
 def map_changes(
@@ -26,20 +28,19 @@ def map_changes(
     task: Task,
     students: Mapping[str, Source],
     *,
-    cases: Sequence[Case] | None = None,
     base: float = 10.0,
 ) -> list[Change]:
     """Every quantity of the maps before (source) and after (each student), as `compare` has it of finished runs.
 
-    All maps are on one span, each case on the joint of the others; one case at a time is in memory. Quantities are those
-    of `mapstats.map_statistics`, where the boundary `source` is that of the source's own prediction, and `dice`, mean over
-    the foreground classes, unknown where a model does not have all of the task's.
+    All maps are on one span, each test case on the joint of the others; each model predicts a case once, and one case at a
+    time is in memory. Quantities are those of `mapstats.map_statistics`, where the boundary `source` is that of the
+    source's own prediction, and `dice`, mean over the foreground classes, unknown where a model does not have all of the
+    task's.
 
     Args:
         source: What the students were fine-tuned from.
         task: Target.
         students: Fine-tuned models by name.
-        cases: Instead of the test cases.
         base: R = base ** H, for the risk mass.
 
     Raises:
@@ -48,16 +49,28 @@ def map_changes(
     if not students:
         raise ValueError("students must name at least one fine-tuned model; got none")
     models = [source, *students.values()]
-    used = list(task.split("test") if cases is None else cases)
-    passes = [Predictions(model, task, used) for model in models]
-    spans = [Span.of(values) for p in passes for _, values in transferability_maps(p)]
-    if failed := {case: why for p in passes for case, why in p.failed.items()}:
-        raise ValueError("; ".join(failed.values()))
-    span = reduce(or_, spans)
+    used = list(task.split("test"))
+    dice: list[dict[str, float]] = [{} for _ in models]
     rows: list[list[dict[str, float]]] = []
-    for maps in zip(*(transferability_maps(p) for p in passes), strict=True):
-        values = [v for _, v in maps]
-        rows.append(_case_rows(models, values, task, maps[0][0], span=span, base=base))
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def seen(number: int, found: Segmented) -> None:
+            dice[number][found.case.id] = _dice(models[number], task, found)
+            if not number:
+                _keep(Path(scratch), found)
+
+        passes = (
+            Predictions(model, task, used, seen=partial(seen, number))
+            for number, model in enumerate(models)
+        )
+        with waiting_maps(passes) as waiting:
+            if waiting.failed:
+                raise ValueError("; ".join(waiting.failed.values()))
+            for case in used:
+                statistics = _statistics(_kept(Path(scratch), case), task, waiting.span, base)
+                maps = (waiting.transferability(k, case) for k in range(len(models)))
+                own = [statistics(values[0].numpy()) for values in maps]
+                rows.append([{"dice": d[case.id]} | s for d, s in zip(dice, own, strict=True)])
     before, *after = ([row[k] for row in rows] for k in range(len(models)))
     return [
         _change(name, quantity, before, own)
@@ -66,39 +79,40 @@ def map_changes(
     ]
 
 
-def _case_rows(
-    models: Sequence[Source],
-    maps: Sequence[Tensor],
-    task: Task,
-    case: Case,
-    *,
-    span: Span,
-    base: float,
-) -> list[dict[str, float]]:
-    """All numbers of one case by model, the source first; maps (1, X, Y, Z)."""
-    rows: list[dict[str, float]] = []
-    distances = {}
-    for model, values in zip(models, maps, strict=True):
-        _, volume, predicted = next(segmented(model, task, [case]))
-        assert volume.labels is not None
-        if not rows:
-            distances["source"] = distance_to_boundary(predicted, volume.spacing)
-            distances["target"] = distance_to_boundary(volume.labels, volume.spacing)
-        dice = math.nan
-        if len(matched_classes(model.classes, task.classes)) == len(task.classes) - 1:
-            found = measures(case.id, task.classes, volume, predicted, distances=False)
-            dice = mean_dice(list(found)).value
-        statistics = map_statistics(
-            values[0].numpy(),
-            volume.labels,
-            span=span,
-            spacing=volume.spacing,
-            classes=task.classes,
-            distances=distances,
-            base=base,
-        )
-        rows.append({"dice": dice} | statistics)
-    return rows
+def _dice(model: Source, task: Task, found: Segmented) -> float:
+    if len(matched_classes(model.classes, task.classes)) < len(task.classes) - 1:
+        return math.nan
+    return mean_dice(list(measures(task.classes, found, distances=False))).value
+
+
+def _keep(folder: Path, found: Segmented) -> None:
+    """Write what the source makes of a case to a file, until the span of all maps is known."""
+    path = folder / f"{found.case.id}.npz"
+    np.savez(path, labels=found.labels, predicted=found.predicted, affine=found.affine)
+
+
+def _kept(folder: Path, case: Case) -> Segmented:
+    with np.load(folder / f"{case.id}.npz") as arrays:
+        return Segmented(case, **arrays)
+
+
+def _statistics(
+    found: Segmented, task: Task, span: Span, base: float
+) -> Callable[[NDArray[Any]], dict[str, float]]:
+    """`map_statistics` of any map (X, Y, Z) of a case, of which `found` is what the source makes."""
+    distances = {
+        "source": distance_to_boundary(found.predicted, found.spacing),
+        "target": distance_to_boundary(found.labels, found.spacing),
+    }
+    return partial(
+        map_statistics,
+        labels=found.labels,
+        span=span,
+        spacing=found.spacing,
+        classes=task.classes,
+        distances=distances,
+        base=base,
+    )
 
 
 def _change(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transfer_risk.sources import Source
-from transfer_risk.volumes import Volume
+from transfer_risk.tasks import Case, Task
+from transfer_risk.volumes import Array, Volume, read_labelled
 
 
 def channel_order(source: Source, channels: Sequence[str]) -> list[int]:
@@ -64,6 +65,14 @@ def channel_note(
         what = "zeros" if source.missing_channels == "zero" else "copies of another channel"
         return f"source {source.name} was given {what} for the channels {missing}, {why}"
     return f"source {source.name} reads the channels {list(source.channels)}; it was given {names} by position"
+
+
+def read_for(
+    source: Source, case: Case, task: Task, *, every_slice: bool = False
+) -> tuple[Volume, Array]:
+    """A case as `volumes.read_labelled` has it, with its channels in the source's order."""
+    volume, labels = read_labelled(case, task, every_slice=every_slice)
+    return in_order(source, volume, task.channels), labels
 
 
 def in_order(source: Source, volume: Volume, channels: Sequence[str]) -> Volume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from transfer_risk.passes import read_for
+from transfer_risk.channels import read_for
+from transfer_risk.passes import Tell
 from transfer_risk.prediction import BATCH, air_of, pad_to, predict_images, prepare
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
 from transfer_risk.transferability import Joint, log_expected_prediction
 
-Progress = Callable[[str], None]
 Array = NDArray[Any]
 
 
@@ -29,7 +29,7 @@ def collect(
     task: Task,
     *,
     mapped: bool,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Samples:
     """Training samples of the cases as the source sees them; with the source's transferability where `mapped`.
 
@@ -47,9 +47,9 @@ def collect(
     for case in cases:
         if progress:
             progress(f"preparing {case.id}")
-        volume = read_for(source, case, task)
+        volume, given = read_for(source, case, task)
         ready = prepare(source, volume)
-        assert ready.labels is not None and volume.labels is not None
+        assert ready.labels is not None
         air.append(air_of(source, ready.images))
         used, target = ready.images[ready.counts], ready.labels[ready.counts]
         images.append(_stored(used.numpy()))
@@ -59,9 +59,9 @@ def collect(
             theta = torch.cat([predict_images(source, part, air=air[-1]) for part in parts])
             whole = torch.zeros((len(ready.images), *theta.shape[1:]))
             whole[ready.counts] = theta
-            valid = volume.labels >= 0
+            valid = given >= 0
             native = torch.from_numpy(ready.back(whole)[:, valid])[None]
-            own = torch.from_numpy(volume.labels[valid])[None].long()
+            own = torch.from_numpy(given[valid])[None].long()
             joints.append(Joint.of(native, own, len(task.classes)))
             thetas.append(_stored(theta.numpy()))
     if not sum(len(a) for a in labels):

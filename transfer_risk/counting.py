@@ -20,7 +20,7 @@ from transfer_risk.overlaps import (
     thresholded,
 )
 from transfer_risk.passes import Predictions
-from transfer_risk.prediction import decide, reason
+from transfer_risk.prediction import decide
 from transfer_risk.transferability import (
     RUN,
     Joint,
@@ -44,7 +44,7 @@ def first_pass(
         try:
             joints.append(Joint.of(theta, labels, num_classes))
         except ValueError as error:
-            predictions.failed[case.id] = reason(case.id, error)
+            predictions.refuse(case, error)
             del theta, labels
             continue
         hard.append(hard_counts(theta, labels, num_classes).numpy())

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer_risk.passes import Predictions, Progress
+from transfer_risk.passes import Predictions, Tell
 from transfer_risk.sources import Source
 from transfer_risk.tables import dice, mean_known
 from transfer_risk.tasks import Case, Decision, Task
@@ -39,7 +39,7 @@ def tune_decision(
     task: Task,
     *,
     cases: Sequence[Case] | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Decision:
     """Offsets with the best mean foreground Dice of a source of the task on its training cases, or on the given ones."""
     used = task.split("train") if cases is None else cases
@@ -61,7 +61,8 @@ def tuned(predictions: Predictions) -> Decision:
     for _ in range(ROUNDS):
         before = offsets.copy()
         for k in range(1, classes):
-            scores = np.nan_to_num(_scores(predictions, offsets, k))  # all empty: no reason to move
+            scores = _scores(predictions, offsets, k)
+            scores[np.isnan(scores)] = 0  # all empty: no reason to move
             now = int(np.flatnonzero(offsets[k] == STEPS)[0])
             choice = int(np.lexsort((np.abs(STEPS), -scores))[0])  # of equal ones the smallest
             if scores[choice] > max(scores[now], best) + 1e-12:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transfer_risk.channels import channel_order, in_order
+from transfer_risk.channels import channel_order, in_order, read_for
 from transfer_risk.classes import class_numbers, matched_classes
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.prediction import check_size, decide, predict_case, reason
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import Volume, nothing_counts, read
+from transfer_risk.volumes import Volume, nothing_counts, read_labelled, spacing_of
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,34 @@ class Measure:
     precision: float
 
 
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A labelled case, all its slices, and what a source makes of it.
+
+    Args:
+        case: The case.
+        labels: Classes (X, Y, Z), -1 where a voxel does not count.
+        predicted: The source's classes (X, Y, Z), see `predicted_classes`.
+        affine: Voxel to world, (4, 4), millimetres.
+    """
+
+    case: Case
+    labels: NDArray[Any]
+    predicted: NDArray[Any]
+    affine: NDArray[Any]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Millimetres per voxel along each array axis."""
+        return spacing_of(self.affine)
+
+
 def evaluate(
     source: Source,
     task: Task,
     *,
     cases: Sequence[Case] | None = None,
     distances: bool = True,
-    progress: Callable[[str], None] | None = None,
 ) -> list[Measure]:
     """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
 
@@ -64,28 +85,22 @@ def evaluate(
     used = task.split("test") if cases is None else cases
     return [
         measure
-        for case, volume, predicted in segmented(source, task, used, progress=progress)
-        for measure in measured(source, task, case, volume, predicted, distances=distances)
+        for found in segmented(source, task, used)
+        for measure in measured(source, task, found, distances=distances)
     ]
 
 
-def segmented(
-    source: Source,
-    task: Task,
-    cases: Sequence[Case],
-    *,
-    progress: Callable[[str], None] | None = None,
-) -> Iterator[tuple[Case, Volume, NDArray[Any]]]:
-    """Each case, its volume with all slices, and the source's classes (X, Y, Z) by its stored decision.
+def segmented(source: Source, task: Task, cases: Sequence[Case]) -> Iterator[Segmented]:
+    """Each case, and what the source makes of it by its stored decision.
 
-    The classes are numbered as `predicted_names` says.
+    Raises:
+        ValueError: if channels do not fit, or a case cannot be read or has no label file.
     """
     channel_order(source, task.channels)
     for case in cases:
-        if progress:
-            progress(f"{source.name}: {case.id}")
-        volume = in_order(source, read(case, task, every_slice=True), task.channels)
-        yield case, volume, predicted_classes(source, task, case, volume)
+        volume, labels = read_for(source, case, task, every_slice=True)
+        predicted = predicted_classes(source, task, case, volume)
+        yield Segmented(case, labels, predicted, volume.affine)
 
 
 def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) -> NDArray[Any]:
@@ -99,9 +114,13 @@ def predicted_classes(source: Source, task: Task, case: Case, volume: Volume) ->
         case: What is predicted.
         volume: Its images, in the order of the source's channels.
     """
-    predicted = decide(source, predict_case(source, case, volume))
+    return decided_classes(source, task, predict_case(source, case, volume))
+
+
+def decided_classes(source: Source, task: Task, probabilities: NDArray[Any]) -> NDArray[Any]:
+    """`predicted_classes` of a case from its probabilities (Z, X, Y, Z')."""
     numbers, _ = class_numbers(source.classes, task.classes)
-    return np.asarray(numbers, dtype=np.int16)[predicted]
+    return np.asarray(numbers, dtype=np.int16)[decide(source, probabilities)]
 
 
 def predicted_names(source: Source, task: Task) -> tuple[str, ...]:
@@ -110,49 +129,48 @@ def predicted_names(source: Source, task: Task) -> tuple[str, ...]:
 
 
 def mean_dice(rows: Sequence[Measure]) -> Estimate:
-    """Dice averaged over the foreground classes of each case, then over cases."""
+    """Dice averaged over the foreground classes of each case, then over cases: a case is the unit of the interval.
+
+    `pooled_mean` gives each class of each case the same weight instead; the two differ where a case lacks a class.
+    """
     cases = list(dict.fromkeys(m.case for m in rows))
     by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in cases]
     means = [sum(d) / len(d) if d else math.nan for d in by_case]
     return Estimate.mean(means, bounds=SHARE)
 
 
+def pooled_mean(rows: Sequence[Measure], name: str = "dice") -> float:
+    """A measure averaged over the foreground classes of all cases together, NaN left out.
+
+    `mean_dice` averages within each case first; the two differ where a case lacks a class.
+    """
+    return Estimate.mean([getattr(m, name) for m in rows]).value
+
+
 def measured(
-    source: Source,
-    task: Task,
-    case: Case,
-    volume: Volume,
-    predicted: NDArray[Any],
-    *,
-    distances: bool = True,
+    source: Source, task: Task, found: Segmented, *, distances: bool = True
 ) -> Iterator[Measure]:
-    """`measures` of what a source predicts of a task's case; NaN for the classes that it does not have."""
+    """`measures` of what a source makes of a task's case; NaN for the classes that it does not have."""
     known = {task.classes[k] for k in matched_classes(source.classes, task.classes)}
-    for row in measures(case.id, task.classes, volume, predicted, distances=distances):
-        yield row if row.name in known else Measure(case.id, row.name, *[math.nan] * 4)
+    for row in measures(task.classes, found, distances=distances):
+        yield row if row.name in known else Measure(row.case, row.name, *[math.nan] * 4)
 
 
 def measures(
-    case: str,
-    classes: Sequence[str],
-    volume: Volume,
-    predicted: NDArray[Any],
-    *,
-    distances: bool = True,
+    classes: Sequence[str], found: Segmented, *, distances: bool = True
 ) -> Iterator[Measure]:
-    """Measures of each foreground class of a case from the predicted classes (X, Y, Z); HD95 only with `distances`."""
-    assert volume.labels is not None
-    valid = volume.labels >= 0
+    """Measures of each foreground class of a case; HD95 only with `distances`."""
+    valid = found.labels >= 0
     for k, name in enumerate(classes[1:], start=1):
-        a, b = (predicted == k) & valid, volume.labels == k
-        both, found, wanted = int((a & b).sum()), int(a.sum()), int(b.sum())
+        a, b = (found.predicted == k) & valid, found.labels == k
+        both, taken, wanted = int((a & b).sum()), int(a.sum()), int(b.sum())
         yield Measure(
-            case,
+            found.case.id,
             name,
-            2 * both / (found + wanted) if found + wanted else math.nan,
-            _hd95(a, b, volume.spacing) if distances and found and wanted else math.nan,
+            2 * both / (taken + wanted) if taken + wanted else math.nan,
+            _hd95(a, b, found.spacing) if distances and taken and wanted else math.nan,
             both / wanted if wanted else math.nan,
-            both / found if found else math.nan,
+            both / taken if taken else math.nan,
         )
 
 
@@ -163,14 +181,14 @@ def check_cases(
 
     Args:
         task: Of the cases.
-        cases: Each must be readable, and some voxel of one of them must count.
+        cases: Each must be readable and have a label file, and some voxel of one of them must count.
         source: Its network, trained or not, must be able to work on each shape of their images, where given.
         every_slice: Whether voxels count on every slice, or on those alone that the task selects.
     """
     counts, done = not cases, set[tuple[int, ...]]()
     for case in cases:
-        volume = read(case, task, every_slice=every_slice)
-        counts = counts or (volume.labels is not None and bool((volume.labels >= 0).any()))
+        volume, labels = read_labelled(case, task, every_slice=every_slice)
+        counts = counts or bool((labels >= 0).any())
         if source is not None and source.stored is None:
             seen = in_order(source, Volume(volume.image, volume.affine), task.channels)
             try:

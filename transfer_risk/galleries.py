@@ -16,7 +16,7 @@ from transfer_risk.comparison import check_alike
 from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
-from transfer_risk.passes import Progress
+from transfer_risk.passes import Tell
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.sources import Source
@@ -83,7 +83,7 @@ def plot_maps(
     index: int | None = None,
     channel: int = 0,
     width: float = 7.0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Figure:
     """Figure of one source on a task (image, label, prediction, risk), or of two: the first before, the second after.
 

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.classes import same_classes
-from transfer_risk.evaluation import Measure, mean_dice, measures, segmented
+from transfer_risk.evaluation import Measure, Segmented, mean_dice, measures, segmented
 from transfer_risk.intervals import Estimate
 from transfer_risk.lineage import seen_cases
-from transfer_risk.mapping import transferability_maps
 from transfer_risk.mapstats import distance_to_boundary
 from transfer_risk.outcomes import GAINED, LOST, WRONG, Outcomes
 from transfer_risk.passes import Predictions
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import Volume
+from transfer_risk.transfermaps import transferability_maps
 
 BANDS = 8
 """Bands of distance to the label's boundary, one voxel wide; the last one holds all that is farther."""
@@ -120,10 +119,10 @@ def negative_transfer(
     for case, values in transferability_maps(predictions):
         wrong = []
         for model, rows in zip((student, scratch), dice, strict=True):
-            _, volume, predicted = next(segmented(model, task, [case]))
-            rows += measures(case.id, task.classes, volume, predicted, distances=False)
-            wrong.append(predicted != volume.labels)
-        own, far = _outcomes(values[0].numpy(), volume, 2 * wrong[0] + wrong[1])
+            found = next(segmented(model, task, [case]))
+            rows += measures(task.classes, found, distances=False)
+            wrong.append(found.predicted != found.labels)
+        own, far = _outcomes(values[0].numpy(), found, 2 * wrong[0] + wrong[1])
         by_risk, by_distance = by_risk + own, by_distance + far
     if predictions.failed:
         raise ValueError("; ".join(predictions.failed.values()))
@@ -131,15 +130,14 @@ def negative_transfer(
 
 
 def _outcomes(
-    transferability: NDArray[Any], volume: Volume, outcomes: NDArray[Any]
+    transferability: NDArray[Any], found: Segmented, outcomes: NDArray[Any]
 ) -> tuple[Outcomes, Outcomes]:
     """Outcomes (X, Y, Z) of one case by -T, which is NaN where ignored, and by distance: infinite without a boundary."""
-    assert volume.labels is not None
     valid = ~np.isnan(transferability)
-    labels, what = volume.labels[valid].astype(np.int64), outcomes[valid]
-    distance = distance_to_boundary(volume.labels, volume.spacing)
+    labels, what = found.labels[valid].astype(np.int64), outcomes[valid]
+    distance = distance_to_boundary(found.labels, found.spacing)
     far = np.full(len(labels), np.inf) if distance is None else distance[valid]
-    band = np.clip(np.ceil(far / min(volume.spacing) - 1e-6), 0, BANDS - 1).astype(np.int64)
+    band = np.clip(np.ceil(far / min(found.spacing) - 1e-6), 0, BANDS - 1).astype(np.int64)
     own = Outcomes.of(-transferability[valid], labels * BANDS + band, what)
     return own, Outcomes.of(far, labels, what)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,35 +30,48 @@ def load(path: str) -> tuple[Array, Array]:
     Raises:
         ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry in mm.
     """
-    name, channel = file_and_channel(path)
-    try:
-        file = nib.load(name)
-        proxy = file.dataobj
-        shape = _channels_last(proxy.shape)
-        beyond = bool(channel) and (len(shape) != 4 or int(channel) >= shape[3])
-        data = np.asarray(proxy[..., int(channel)] if channel and not beyond else proxy)
-        affine = np.asarray(_affine(file), dtype=np.float64)
-        unit = _unit(file)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
-        raise ValueError(
-            f"{path}: cannot be read as an image ({error}); copy it again from where it came"
-        ) from None
-    if beyond:
-        raise ValueError(
-            f"{path}: must be a channel, from 0, of a 4D image; {name} has shape {shape}"
-        )
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim == 2:
-        data = data[..., None]
-    if data.ndim != 3:
-        raise ValueError(f"{path}: must be a 3D image; got shape {data.shape}")
+    proxy, shape, affine = _opened(path)
+    _, channel = file_and_channel(path)
+    with _readable(path):
+        data = np.asarray(proxy[..., int(channel)] if channel else proxy)
     if data.dtype.kind not in "biuf":
         raise ValueError(
             f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
         )
+    return data.reshape(shape), affine
+
+
+def grid_of(path: str) -> tuple[tuple[int, ...], Array]:
+    """Shape (X, Y, Z) and affine that `load` gives, from the header alone.
+
+    Raises:
+        ValueError: as `load`, but for what only the voxels show.
+    """
+    _, shape, affine = _opened(path)
+    return shape, affine
+
+
+def _opened(path: str) -> tuple[Any, tuple[int, ...], Array]:
+    """Voxels that are not read yet, the shape (X, Y, Z) that they will have, and affine."""
+    name, channel = file_and_channel(path)
+    with _readable(path):
+        file = nib.load(name)
+        shape = tuple(int(n) for n in file.dataobj.shape)
+        affine = np.asarray(_affine(file), dtype=np.float64)
+        unit = _unit(file)
+    if channel:
+        stored = _channels_last(shape)
+        if len(stored) != 4 or int(channel) >= stored[3]:
+            raise ValueError(
+                f"{path}: must be a channel, from 0, of a 4D image; {name} has shape {stored}"
+            )
+        shape = shape[:-1]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    if len(shape) != 3:
+        raise ValueError(f"{path}: must be a 3D image; got shape {shape}")
     if not np.isfinite(affine).all() or np.isnan(orientations.io_orientation(affine)).any():
         raise ValueError(
             f"{path}: has an affine without three directions ({affine[:3].tolist()}); write its geometry again"
@@ -65,7 +80,20 @@ def load(path: str) -> tuple[Array, Array]:
         raise ValueError(
             f"{path}: must have its geometry in mm; its header says {unit}; write it in mm, or correct the header's unit"
         )
-    return data, affine
+    return file.dataobj, shape, affine
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """What goes wrong while an image file is read, as ValueError with its name."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Exception as error:  # nibabel, zlib and gzip raise many kinds for a damaged file
+        raise ValueError(
+            f"{path}: cannot be read as an image ({error}); copy it again from where it came"
+        ) from None
 
 
 def _unit(file: Any) -> str:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import reduce
-from operator import add, or_
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from transfer_risk.channels import channel_order
-from transfer_risk.imagefiles import as_stored, note_of, write
-from transfer_risk.passes import CACHE, Predictions, Progress
+from transfer_risk.evaluation import Segmented
+from transfer_risk.imagefiles import as_stored, grid_of, note_of, write
+from transfer_risk.passes import CACHE, Predictions, Tell
 from transfer_risk.riskmap import RiskMap, Span, check_base
-from transfer_risk.scales import common_span
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
-from transfer_risk.transferability import Joint, log_expected_prediction, others_of
-from transfer_risk.volumes import read, read_images
+from transfer_risk.transfermaps import transferability_maps, waiting_maps
 
 JOINT = "joint"  # in the header of every map
 COARSEST = 0.01
@@ -77,7 +72,7 @@ def write_maps(
     clip: float = 0.0,
     in_sample: bool = False,
     cache: int = CACHE,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """Write `<case>_risk.nii.gz` and `<case>_transferability.nii.gz`; the paths and the cases that failed.
 
@@ -116,46 +111,31 @@ def write_stages(
     clip: float = 0.0,
     in_sample: bool = False,
     cache: int = CACHE,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
+    seen: Callable[[Path, Segmented], None] | None = None,
 ) -> tuple[list[Path], dict[str, str]]:
     """As `write_maps`, of several sources by folder, on one span over all sources and cases.
 
-    A case that one of them cannot predict is left out of all.
+    A case that one of them cannot predict is left out of all. `seen` is called once for each folder and case, with what
+    the source makes of all slices: of the same forward pass.
     """
     check_base(base)
     used = list(task.split("test") if cases is None else cases)
-    wanted = {case.id for case in used} if only is None else set(only)
-    failed: dict[str, str] = {}
-    spans: dict[tuple[Path, str], Span] = {}
-    notes = []
-    with (
-        tempfile.TemporaryDirectory() as scratch
-    ):  # T waits here until the span of all cases is known
+    passes = (
+        Predictions(source, task, used, cache, progress, seen=seen and partial(seen, folder))
+        for folder, source in stages.items()
+    )
+    paths: list[Path] = []
+    with waiting_maps(passes, only=only, clip=clip, in_sample=in_sample) as waiting:
         for number, (folder, source) in enumerate(stages.items()):
-            predictions = Predictions(source, task, used, cache, progress)
-            for case, values in transferability_maps(predictions, in_sample):
-                spans[folder, case.id] = Span.of(values)
-                if clip or case.id in wanted:  # a percentile is that of all voxels
-                    np.save(Path(scratch) / f"{number}_{case.id}.npy", values.numpy())
-                del values  # before the next case is predicted
-            left = len(used) - len(predictions.failed) - len(predictions.empty)
-            notes.append(_joint_note(left, in_sample))
-            failed |= predictions.failed
-        if not (common := [s for (_, case_id), s in spans.items() if case_id not in failed]):
-            raise ValueError("; ".join(failed.values()))
-        if clip:
-            kept = [p for p in Path(scratch).iterdir() if p.stem.partition("_")[2] not in failed]
-            span = common_span([np.load(p, mmap_mode="r") for p in kept], clip=clip)
-        else:
-            span = reduce(or_, common)
-        paths: list[Path] = []
-        for number, (folder, source) in enumerate(stages.items()):
-            for case in (c for c in used if c.id in wanted and c.id not in failed):
-                values = torch.from_numpy(np.load(Path(scratch) / f"{number}_{case.id}.npy"))
-                layers = _layers(RiskMap(values, span, base), hardness)
-                note = f"{source.name}: {notes[number]}"
+            note = f"{source.name}: {_joint_note(waiting.joined[number], in_sample)}"
+            for case in used:
+                if case.id in waiting.failed or not (only is None or case.id in only):
+                    continue
+                values = waiting.transferability(number, case)
+                layers = _layers(RiskMap(values, waiting.span, base), hardness)
                 paths += _written(layers, folder, case, note)
-    return paths, failed
+    return paths, waiting.failed
 
 
 def _joint_note(cases: int, in_sample: bool) -> str:
@@ -168,7 +148,7 @@ def _written(
     layers: dict[str, tuple[Any, float | None]], folder: Path, case: Case, note: str
 ) -> Iterator[Path]:
     """Write the maps of one case; their paths."""
-    affine = read_images(case.images[:1]).affine
+    _, affine = grid_of(case.images[0])
     for name, (data, step) in layers.items():
         path = folder / f"{case.id}_{name}.nii.gz"
         write(path, as_stored(data, case.images[0]), affine, note=note, scaled=step)
@@ -191,38 +171,3 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
         "transferability": (risk_map.transferability[0].numpy(), None),
     }
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
-
-
-def transferability_maps(
-    predictions: Predictions, in_sample: bool = False
-) -> Iterator[tuple[Case, Tensor]]:
-    """Transferability (1, X, Y, Z) of each case in nats, NaN where ignored, on the joint of the other groups or of all.
-
-    Cases without a voxel that counts come last.
-    """
-    task = predictions.task
-    channel_order(predictions.source, task.channels)
-    joints, groups = {}, []
-    for case, theta, labels in predictions:
-        joints[case.id] = Joint.of(theta, labels, len(task.classes))
-        groups.append(case.unit)
-        del theta, labels
-    if not joints:
-        raise ValueError(predictions.nothing)
-    total = reduce(add, joints.values())
-    others = dict(zip(joints, others_of(list(joints.values()), groups), strict=True))
-    own = in_sample or len(set(groups)) == 1
-    for case, theta, labels in predictions:
-        joint = total if own else others[case.id]
-        values = log_expected_prediction(theta, labels, joint, smoothed=not own)[0]
-        del theta, labels
-        target = read(case, task).labels
-        assert target is not None
-        volume = np.full((1, *target.shape), np.nan, dtype=np.float32)
-        volume[0][target >= 0] = values.numpy()
-        del target, values
-        yield case, torch.from_numpy(volume)
-        del volume
-    for case in (c for c in predictions.cases if c.id in predictions.empty):
-        shape = read_images(case.images[:1]).image.shape
-        yield case, torch.full(shape, torch.nan)

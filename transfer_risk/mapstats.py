@@ -46,7 +46,7 @@ def map_statistics(
     scaled = RiskMap(torch.from_numpy(np.asarray(transferability))[None], span, base)
     valid = ~np.isnan(transferability)
     hardness = scaled.hardness[0].numpy()
-    high = np.nan_to_num(hardness) > HIGH
+    high = hardness > HIGH  # which NaN, where ignored, is not
     count = int(valid.sum())
     result = {"transferability": _ratio(float(transferability[valid].sum(dtype=np.float64)), count)}
     for threshold in THRESHOLDS:

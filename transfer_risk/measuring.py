@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from transfer_risk.evaluation import Measure, measured, segmented
+from transfer_risk.evaluation import Measure, Segmented, measured
 from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.mapping import write_stages
+from transfer_risk.passes import Tell
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runtables import Stage
 from transfer_risk.sources import Source
-from transfer_risk.tasks import Case, Task
+from transfer_risk.tasks import Task
 
 
 def stages_of(source: Source, student: Source, recipe: Recipe) -> dict[Stage, Source]:
@@ -39,29 +40,24 @@ def measure_run(
     stages: dict[Stage, Source],
     task: Task,
     recipe: Recipe,
-    tell: Callable[[str], None] | None,
+    tell: Tell | None,
 ) -> None:
-    """Write metrics, predictions and maps of the test cases at each stage."""
-    rows = {stage: _evaluate(folder.path, stage, s, task, tell) for stage, s in stages.items()}
-    folder.write_metrics(rows)
-    maps = {folder.path / "maps" / stage: s for stage, s in stages.items()}
-    _, failed = write_stages(maps, task, base=recipe.base, progress=tell)
+    """Write metrics, predictions and maps of the test cases at each stage, each case predicted once.
+
+    Measures of classes that a source does not have are unknown.
+    """
+    rows: dict[Stage, list[Measure]] = {stage: [] for stage in stages}
+    places = {folder.path / "maps" / stage: stage for stage in stages}
+
+    def measure(place: Path, found: Segmented) -> None:
+        stage = places[place]
+        goal = place / f"{found.case.id}_prediction.nii.gz"
+        stored = as_stored(found.predicted.astype(np.uint8), found.case.images[0])
+        write(goal, stored, found.affine, note=f"{stages[stage].name}: classes")
+        rows[stage] += measured(stages[stage], task, found)
+
+    sources = {place: stages[stage] for place, stage in places.items()}
+    _, failed = write_stages(sources, task, base=recipe.base, progress=tell, seen=measure)
     if failed:
         raise ValueError("; ".join(failed.values()))
-
-
-def _evaluate(
-    path: Path, stage: Stage, source: Source, task: Task, tell: Callable[[str], None] | None
-) -> list[Measure]:
-    """Measures of the test cases; the predictions are written beside the maps.
-
-    Those of classes that the source does not have are unknown.
-    """
-    found: list[Measure] = []
-    cases: tuple[Case, ...] = task.split("test")
-    for case, volume, predicted in segmented(source, task, cases, progress=tell):
-        goal = path / "maps" / stage / f"{case.id}_prediction.nii.gz"
-        stored = as_stored(predicted.astype(np.uint8), case.images[0])
-        write(goal, stored, volume.affine, note=f"{source.name}: classes")
-        found += measured(source, task, case, volume, predicted)
-    return found
+    folder.write_metrics(rows)

@@ -102,10 +102,10 @@ class Outcomes:
         wins, pairs = self._wins(events, against)
         return wins / pairs if pairs else math.nan
 
-    def auroc_matched(self, events: Sequence[int], against: Sequence[int] = ()) -> float:
+    def auroc_matched(self, events: Sequence[int]) -> float:
         """As `auroc`, among the pairs of voxels of one stratum alone."""
         strata = np.unique(self._strata)
-        parts = [self.within([int(s)])._wins(events, against) for s in strata]
+        parts = [self.within([int(s)])._wins(events, ()) for s in strata]
         pairs = sum(p for _, p in parts)
         return sum(w for w, _ in parts) / pairs if pairs else math.nan
 

@@ -62,7 +62,9 @@ def best_threshold_bins(histograms: Floats, groups: Sequence[str] = ()) -> NDArr
     above = others[..., ::-1].cumsum(-1)[..., ::-1]
     scores = dice(above[:, :, 1], above.sum(2), others[:, :, 1].sum(-1)[..., None])
     shared = shared_by_groups(histograms[:, :, 1].sum(-1), groups)
-    best = np.nan_to_num(scores, nan=-1.0).argmax(-1)
+    best = np.where(np.isnan(scores), -1.0, scores).argmax(
+        -1
+    )  # unknown is worse than all that is known
     return np.asarray(np.where(shared, best, histograms.shape[-1]))
 
 

@@ -34,10 +34,10 @@ def prepare(source: Source, volume: Volume) -> Prepared:
     return prepared(volume, source.preprocessing, source.spatial_dims)
 
 
-def predict_case(source: Source, case: Case, volume: Volume, *, every_slice: bool = True) -> Array:
+def predict_case(source: Source, case: Case, volume: Volume) -> Array:
     """Probabilities (Z, X, Y, Z') of a task's case, from the network or from where they are stored."""
     if source.stored is None:
-        return predict_volume(source, volume, every_slice=every_slice)
+        return predict_volume(source, Volume(volume.image, volume.affine))
     theta = source.stored(case.id)
     wanted = (len(source.classes), *volume.image.shape[1:])
     if theta.shape != wanted:
@@ -58,9 +58,10 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
     Args:
         source: 2D sources run slice by slice.
         volume: Image channels in the source's order.
-        every_slice: Otherwise slices without a voxel that counts are left at 0.
+        every_slice: Otherwise slices without a voxel that counts are left at 0. Those with one come first in either case,
+            in the same batches, so that their probabilities are the same bits.
     """
-    labels = None if every_slice or source.spatial_dims == 3 else volume.labels
+    labels = None if source.spatial_dims == 3 else volume.labels
     seen = Volume(volume.image, volume.affine, labels)
     del volume, labels  # whoever called may have let go of it too: memory is what 3D is short of
     ready = prepare(source, seen)
@@ -73,8 +74,10 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
         result = predict_images(source, images, air=air)
     else:
         result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
-        for places in torch.split(counts.nonzero()[:, 0], BATCH):
-            result[places] = predict_images(source, images[places], air=air)
+        for chosen in (counts, ~counts) if every_slice else (counts,):
+            for places in torch.split(chosen.nonzero()[:, 0], BATCH):
+                if len(places):
+                    result[places] = predict_images(source, images[places], air=air)
     del images
     return back(result)
 

@@ -12,7 +12,7 @@ from nibabel import orientations
 
 from transfer_risk.collecting import collect
 from transfer_risk.fitting import Progress, State, fit
-from transfer_risk.imagefiles import load
+from transfer_risk.imagefiles import grid_of
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective
 from transfer_risk.recipes import Recipe
@@ -101,7 +101,7 @@ def pretrain(
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:
     """The task's, with the orientation of the first case where it has none, and the axis that its slices have there."""
-    _, affine = load(cases[0].images[0])
+    _, affine = grid_of(cases[0].images[0])
     given = task.training
     codes = given.orientation or "".join(str(c) for c in nib.aff2axcodes(affine))
     stored = orientations.io_orientation(affine)

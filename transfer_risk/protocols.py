@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer_risk.cohorts import TASKS, pretrain_source, write_cohorts
-from transfer_risk.evaluation import evaluate
+from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.files import write_text
-from transfer_risk.intervals import Estimate
 from transfer_risk.programs import tell
 from transfer_risk.sizes import LESIONS, PREPARED, PROBE_STEPS, SIZES, Size
 from transfer_risk.studies import Row, run_study
@@ -220,4 +219,4 @@ def _pretrain(job: Mapping[str, Any]) -> list[Row]:
         depth=job["depth"],
     )
     measures = evaluate(source, task, distances=False)
-    return [{"own_dice": Estimate.mean([m.dice for m in measures]).value}]
+    return [{"own_dice": pooled_mean(measures)}]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transfer_risk.passes import CACHE, Progress
+from transfer_risk.passes import CACHE, Tell
 from transfer_risk.probing import probed
 from transfer_risk.scoretables import SCORES, ranking_rows
 from transfer_risk.scoring import Score, score
@@ -49,7 +49,7 @@ def rank_sources(
     by: str = AUTO,
     probe: bool = False,
     cache: int = CACHE,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Ranking:
     """Rank sources on the training cases of a task.
 
@@ -92,7 +92,7 @@ def rank_sources(
 
 
 def _scores(
-    sources: Sequence[Source], task: Task, cache: int, progress: Progress | None
+    sources: Sequence[Source], task: Task, cache: int, progress: Tell | None
 ) -> tuple[dict[str, Score], dict[str, str], dict[str, str]]:
     """Scores by source on the cases that all of them can predict; reasons by dropped case and by failed source."""
     cases = task.split("train")

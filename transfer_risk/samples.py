@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,7 +16,6 @@ from transfer_risk.riskmap import Span
 from transfer_risk.scales import common_span
 from transfer_risk.transferability import Joint
 
-Progress = Callable[[str], None]
 Array = NDArray[Any]
 
 

@@ -18,7 +18,7 @@ from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.lineage import seen_note
 from transfer_risk.overlaps import overlap_dice, shared_by_groups
-from transfer_risk.passes import CACHE, Predictions, Progress
+from transfer_risk.passes import CACHE, Predictions, Tell
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task
@@ -61,7 +61,7 @@ def score(
     *,
     cases: Sequence[Case] | None = None,
     cache: int = CACHE,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> Score:
     """Scores of a source on the training cases of a task (or on the given ones), with intervals over cases.
 

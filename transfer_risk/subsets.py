@@ -9,7 +9,7 @@ import numpy as np
 
 from transfer_risk.recipes import Recipe
 from transfer_risk.tasks import Case, Task
-from transfer_risk.volumes import read
+from transfer_risk.volumes import read_labelled
 
 
 def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -57,12 +57,15 @@ def _held_groups(ordered: Sequence[Case], share: float) -> set[str]:
 
 
 def training_slices(cases: Sequence[Case], task: Task) -> list[tuple[int, int]]:
-    """Number of the case and of the slice, for every slice of the cases that counts for training."""
+    """Number of the case and of the slice, for every slice of the cases that counts for training.
+
+    Raises:
+        ValueError: if a case cannot be read, or has no label file.
+    """
     others = tuple(a for a in range(3) if a != task.slices.axis)
     places = []
     for number, case in enumerate(cases):
-        labels = read(case, task).labels
-        assert labels is not None
+        _, labels = read_labelled(case, task)
         places += [(number, int(k)) for k in np.flatnonzero((labels >= 0).any(axis=others))]
     return places
 

@@ -12,11 +12,10 @@ from typing import Any
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.cohorts import cohort_task
 from transfer_risk.decisions import tune_decision
-from transfer_risk.evaluation import evaluate
+from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.features import Features
 from transfer_risk.files import write_text
 from transfer_risk.fitting import fit
-from transfer_risk.intervals import Estimate
 from transfer_risk.recipes import Recipe
 from transfer_risk.sources import Source
 from transfer_risk.studies import Row
@@ -91,5 +90,5 @@ def _row(student: Source, task: Task, stop: int) -> Row:
     measures = evaluate(student, task, distances=False)
     row: Row = {"iterations": stop, "decision": student.decision.kind}
     for name in ("dice", "recall", "precision"):
-        row[name] = 100 * Estimate.mean([getattr(m, name) for m in measures]).value
+        row[name] = 100 * pooled_mean(measures, name)
     return row

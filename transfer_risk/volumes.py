@@ -34,7 +34,24 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, ...]:
         """Millimetres per voxel along each array axis."""
-        return tuple(float(s) for s in voxel_sizes(self.affine))
+        return spacing_of(self.affine)
+
+
+def spacing_of(affine: Array) -> tuple[float, ...]:
+    """Millimetres per voxel along each array axis."""
+    return tuple(float(s) for s in voxel_sizes(affine))
+
+
+def read_labelled(case: Case, task: Task, *, every_slice: bool = False) -> tuple[Volume, Array]:
+    """A case as `read` has it, and its labels.
+
+    Raises:
+        ValueError: as `read`; and if the case has no label file.
+    """
+    volume = read(case, task, every_slice=every_slice)
+    if volume.labels is None:
+        raise ValueError(f"case {case.id}: has no label file")
+    return volume, volume.labels
 
 
 def read(case: Case, task: Task, *, every_slice: bool = False) -> Volume:

@@ -1,0 +1,59 @@
+"""Shape and affine from the header alone: those of the voxels when they are read."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from transfer_risk.imagefiles import grid_of, load
+
+AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((4, 3, 2), "a.nii"),
+        ((4, 3), "a.nii.gz"),
+        ((4, 3, 2, 1), "a.nii"),
+        ((4, 3, 1, 1, 1), "a.nii"),
+        ((4, 3, 2, 5), "a.nii#3"),
+        ((4, 3, 2, 1, 5), "a.nii#4"),
+        ((4, 3, 2), "a.img"),
+    ],
+    ids=str,
+)
+def test_the_grid_is_that_of_the_voxels(tmp_path, shape, name):
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    kind = nib.AnalyzeImage if name.endswith(".img") else nib.Nifti1Image
+    nib.save(kind(data, AFFINE), tmp_path / name.partition("#")[0])
+    (found, affine), (voxels, own) = (read(str(tmp_path / name)) for read in (grid_of, load))
+    assert found == voxels.shape and len(found) == 3
+    np.testing.assert_array_equal(affine, own)
+    channel = data[..., int(name[-1])] if "#" in name else data
+    np.testing.assert_array_equal(voxels.ravel(), channel.ravel())
+
+
+def test_no_voxel_is_read(tmp_path):
+    path = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 7)), AFFINE), path)
+    path.write_bytes(path.read_bytes()[:400])
+    assert grid_of(str(path))[0] == (9, 8, 7)
+    with pytest.raises(ValueError, match=r"a\.nii: cannot be read as an image"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("read", [grid_of, load])
+def test_files_without_a_grid_are_named(tmp_path, read):
+    path = tmp_path / "a.nii"
+    with pytest.raises(ValueError, match=r"a\.nii: no such file"):
+        read(str(path))
+    nib.save(nib.Nifti1Image(np.zeros((4, 3, 2, 2)), AFFINE), path)
+    with pytest.raises(ValueError, match=r"must be a 3D image; got shape \(4, 3, 2, 2\)"):
+        read(str(path))
+    with pytest.raises(ValueError, match=r"a\.nii#2: must be a channel, from 0, of a 4D image"):
+        read(f"{path}#2")
+    image = nib.Nifti1Image(np.zeros((4, 3, 2)), AFFINE)
+    image.header.set_xyzt_units("micron")
+    nib.save(image, path)
+    with pytest.raises(ValueError, match="must have its geometry in mm; its header says micron"):
+        read(str(path))
