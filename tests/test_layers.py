@@ -9,7 +9,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
-    {"files", "intervals", "significance", "sizes", "programs", "textrows", "tomlfiles"},
+    {
+        "files",
+        "intervals",
+        "significance",
+        "sizes",
+        "programs",
+        "textrows",
+        "tomlfiles",
+        "methods",
+        "options",
+    },
     {"studies", "imagefiles"},
     {"transferability", "tables", "verdicts", "scoretables", "transfertables"},
     {"riskmap", "overlaps"},

@@ -8,8 +8,8 @@ import torch
 
 import transfer_risk as tr
 from transfer_risk.losses import soft_dice_loss
+from transfer_risk.methods import EFFECT, METHODS
 from transfer_risk.objectives import Objective, mean_weights
-from transfer_risk.recipes import EFFECT, METHODS
 from transfer_risk.samples import Samples
 
 CLASSES = 3
@@ -144,6 +144,7 @@ def loop_loss(samples, batch, recipe, logits):
     return np.mean(means)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with")
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("extent", ["image", "case", "set"])
 @pytest.mark.parametrize("options", CASES, ids=name)
@@ -266,6 +267,7 @@ OTHER = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("option", EFFECT)
 def test_an_option_has_an_effect_on_the_methods_that_are_said_to_heed_it(method, option):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from transfer_risk.features import Features
 from transfer_risk.heads import training_mode
+from transfer_risk.methods import DIVIDED
 from transfer_risk.objectives import Objective
-from transfer_risk.recipes import DIVIDED, Recipe
+from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
 

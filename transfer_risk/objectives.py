@@ -19,7 +19,8 @@ from transfer_risk.losses import (
     vanilla_loss,
     weighted_mean_loss,
 )
-from transfer_risk.recipes import DIVIDED, Recipe
+from transfer_risk.methods import DIVIDED
+from transfer_risk.recipes import Recipe
 from transfer_risk.riskmap import RiskMap, Span, class_means, class_shuffled
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.scales import percentile

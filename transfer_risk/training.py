@@ -17,9 +17,10 @@ from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import State
 from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
 from transfer_risk.loadreport import LoadReport, load_report
+from transfer_risk.methods import MAPPED
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.probes import probe_head
-from transfer_risk.recipes import MAPPED, Recipe
+from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source, written_labels
 from transfer_risk.subsets import few_shot

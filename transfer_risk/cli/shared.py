@@ -14,6 +14,8 @@ from typing import Any
 
 import rich_click as click
 
+from transfer_risk.options import LARGEST_BASE
+
 
 class Finite(click.FloatRange):
     """A number in a range; neither NaN, which lies in every one, nor infinity."""
@@ -26,7 +28,7 @@ class Finite(click.FloatRange):
         return number
 
 
-BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, 1e6))
+BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, LARGEST_BASE))
 TASK = click.argument("task", type=click.Path(exists=True, dir_okay=False))
 ESTIMATED = 12  # iterations after which the time is estimated
 CACHE = click.option(
