@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transfer_risk.adapters import load_source, save_source, source_files
 from transfer_risk.evaluation import check_cases
-from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.fitting import State, Steps, Tell, fit
 from transfer_risk.heads import refuse_stored
 from transfer_risk.loadreport import LoadReport
 from transfer_risk.measuring import measure_run, results_of, stages_of
@@ -31,8 +31,8 @@ def finetune(
     out: str | Path | None = None,
     resume: bool = False,
     command: Sequence[str] = (),
-    progress: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Steps | None = None,
+    tell: Tell | None = None,
     report: Callable[[LoadReport], None] | None = None,
 ) -> Source:
     """The source fine-tuned on the task's training cases, with its decision.
@@ -94,7 +94,7 @@ def _finished(
     source: Source,
     task: Task,
     recipe: Recipe,
-    tell: Callable[[str], None] | None,
+    tell: Tell | None,
 ) -> Source:
     """The student of a finished run, whose measures and maps are made again where one of them has been lost.
 
@@ -125,8 +125,8 @@ def _trained(
     recipe: Recipe,
     folder: RunFolder | None,
     *,
-    progress: Progress | None,
-    tell: Callable[[str], None] | None,
+    progress: Steps | None,
+    tell: Tell | None,
     report: Callable[[LoadReport], None] | None,
 ) -> Source:
     """The student after its last step, from the newest state in the folder where there is one."""

@@ -21,7 +21,10 @@ from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
 
-Progress = Callable[[int, float], None]
+Steps = Callable[[int, float], None]
+"""Called with iteration and loss after each step."""
+Tell = Callable[[str], None]
+"""Called with what is under way."""
 FAINT = 1e-3
 """Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
 
@@ -99,7 +102,7 @@ def fit(
     *,
     features: Features | None = None,
     save: Callable[[State], None] | None = None,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> None:
     """Train the student's network in place up to the recipe's iterations.
 

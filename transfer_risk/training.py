@@ -14,7 +14,7 @@ from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
-from transfer_risk.fitting import State
+from transfer_risk.fitting import State, Tell
 from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.methods import MAPPED
@@ -25,8 +25,6 @@ from transfer_risk.samples import Samples
 from transfer_risk.sources import Source, written_labels
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Task
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)

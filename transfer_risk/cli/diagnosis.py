@@ -6,6 +6,7 @@ import re
 
 import rich_click as click
 
+from transfer_risk.cli.progress import status
 from transfer_risk.cli.shared import (
     BASE,
     CACHE,
@@ -16,7 +17,6 @@ from transfer_risk.cli.shared import (
     fail,
     notes,
     source_options,
-    status,
 )
 
 

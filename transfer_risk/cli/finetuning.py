@@ -9,7 +9,8 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Reading, bar, notes, source_options
+from transfer_risk.cli.progress import training
+from transfer_risk.cli.shared import TASK, Reading, notes, source_options
 from transfer_risk.methods import EFFECT, idle
 from transfer_risk.recipes import Recipe
 
@@ -76,7 +77,7 @@ def finetune_command(
             f"{seen}: what is measured there is no measure for new cases" if seen else ""
         )
     notes([w for w in warnings if w], "warning")
-    with bar(recipe.iterations) as progress:
+    with training(recipe.iterations) as (tell, steps):
         finetune(
             model,
             target,
@@ -84,7 +85,8 @@ def finetune_command(
             out=out,
             resume=resume,
             command=sys.argv[1:],
-            progress=progress,
+            progress=steps,
+            tell=tell,
             report=lambda text: click.echo(str(text), err=True),
         )
     click.echo(run_text(out))
