@@ -226,3 +226,14 @@ def transferability_maps(
     for case in (c for c in predictions.cases if c.id in predictions.empty):
         shape = read_images(case.images[:1]).image.shape
         yield case, torch.full(shape, torch.nan)
+
+
+def leak_note(task: Task, cases: Sequence[Case]) -> str:
+    """What a reader should know of in-sample maps of these cases: which are test cases; empty where none is."""
+    leaks = [c.id for c in cases if c.id in task.test]
+    if not leaks:
+        return ""
+    return (
+        f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
+        "give --split train"
+    )

@@ -183,7 +183,7 @@ def map_command(
     """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
-    from transfer_risk.mapping import write_maps
+    from transfer_risk.mapping import leak_note, write_maps
 
     target = load_task(task)
     cases = target.split(split)
@@ -211,11 +211,8 @@ def map_command(
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
     warnings = [channel_note(model, target.channels), model.seen_note(target, mapped, "mapped")]
-    if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
-        warnings.append(
-            f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
-            "give --split train"
-        )
+    if in_sample:
+        warnings.append(leak_note(target, cases))
     notes([w for w in warnings if w], "warning")
     fail(list(failed.values()))
 
