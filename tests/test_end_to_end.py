@@ -18,6 +18,8 @@ from command_line import run
 
 import transfer_risk as tr
 from transfer_risk.cli import main
+from transfer_risk.evaluation import mean_dice
+from transfer_risk.pretraining import save_measured
 from transfer_risk.volumes import read
 
 
@@ -179,6 +181,32 @@ def test_pretraining_without_test_cases_measures_nothing(folder):
     made = run("pretrain", whole, "--out", folder / "whole", *small)
     assert made.exit_code == 0 and "not measured, as the task has no test case" in made.stdout
     assert tr.load_source(folder / "whole").name == "blobs"
+
+
+def test_pretraining_says_what_is_under_way(folder, monkeypatch):
+    told = []
+    monkeypatch.setattr("rich.status.Status.update", lambda _, text: told.append(text))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal
+    small = ("--iterations", 1, "--width", 2, "--depth", 2)
+    path = folder / "tasks" / "blobs.toml"
+    made = run("pretrain", path, "--out", folder / "told", *small)
+    assert made.exit_code == 0, made.output
+    task = tr.load_task(path)
+    words = [f"preparing {c.id}" for c in task.split("train")]
+    assert told == [*words, *(f"{task.name}: {c.id}" for c in task.split("test"))]
+    assert re.search(r"loss \d\.\d{3}", made.stderr)
+    monkeypatch.delenv("FORCE_COLOR")
+    assert not run("pretrain", path, "--out", folder / "silent", *small).stderr
+
+
+def test_a_source_that_is_saved_is_measured(folder, tmp_path):
+    task, source = tr.load_task(folder / "tasks" / "blobs.toml"), tr.load_source(folder / "s0")
+    dice = save_measured(lambda: source, task, tmp_path / "new")
+    assert dice.value == mean_dice(tr.evaluate(source, task)).value
+    assert tr.load_source(tmp_path / "new").classes == source.classes
+    with pytest.raises(ValueError, match="new: holds a source; choose another --out"):
+        save_measured(lambda: pytest.fail("made"), task, tmp_path / "new")
+    assert save_measured(lambda: source, replace(task, test=()), tmp_path / "unmeasured") is None
 
 
 def test_pretraining_with_one_test_case_says_so_and_without_a_case_is_refused(folder):

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,47 @@ def test_options_override_the_config_and_are_recorded(folder):
         *("--out", folder / "d", "--config", config),
     )
     refused(result, "lr must be a number; got 'much'", 2)
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_option_of_the_config_that_does_nothing_is_warned_of(folder):
+    config = folder / "options.toml"
+    config.write_text("exponential = true\n")  # and so stops no --extent, which does something
+    result = tune(folder, "--config", config, "--extent", "set")
+    assert result.exit_code == 0, result.output
+    words = "warning: exponential has no effect with method risk-map; it is for trs-map\n"
+    assert result.stderr.count(words) == 1
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What a line on a terminal says, in order."""
+    texts = []
+    monkeypatch.setattr("rich.status.Status.update", lambda _, text: texts.append(text))
+    return texts
+
+
+def test_a_run_says_what_is_under_way(folder, monkeypatch, told):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal
+    result = tune(folder, "--head", "probe", "--decision", "tuned")
+    assert result.exit_code == 0, result.output
+    task = tr.load_task(folder / "tasks" / "blobs.toml")
+    first = [f"preparing {c.id}" for c in task.split("train")]
+    assert told[: len(first) + 1] == [*first, "fitting the probe head"]
+    for name in ("source", f"{task.name}-risk-map"):  # the source, and what it became
+        assert {f"{name}: {c.id}" for c in task.split("test")} <= {t[: len(name) + 4] for t in told}
+    assert "\x1b[" in result.stderr and re.search(r"loss \d\.\d{3}", result.stderr)
+    assert "reading" in result.stderr and "trainable" in result.stderr
+
+
+def test_where_stderr_is_no_terminal_a_run_shows_no_progress(folder):
+    result = tune(folder, "--iterations", 20)
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("about ")]
+    assert [line.split()[0] for line in lines] == [
+        *("loaded", "replaced", "left", "trainable", "frozen")
+    ]
+    assert re.search(r"(?m)^about \d+\.\d min for 8 more iterations$", result.stderr)
 
 
 def test_resuming_what_is_finished_or_unknown(folder):

@@ -15,6 +15,7 @@ from transfer_risk.losses import (
     inverse_frequency,
     risk_weighted_loss,
     soft_dice_loss,
+    soft_overlap,
     transferability_weighted_loss,
     vanilla_loss,
 )
@@ -158,6 +159,8 @@ def test_transferability_weighted_equals_loop(seed, dtype):
     values = -3 * batch.hardness
     exponential = transferability_weighted_loss(*batch[:3], transferability=values)
     assert_loss(exponential, slow_mean(batch, lambda i: math.exp(-float(values[i]))))
+    alone = transferability_weighted_loss(*batch[:2], transferability=values)
+    assert torch.equal(alone, exponential)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -451,6 +454,22 @@ def test_soft_dice_of_a_perfect_prediction_is_zero(seed):
     assert float(wrong) == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_soft_overlap_equals_loop(seed):
+    batch = make_batch(seed)
+    p = batch.logits.softmax(1)
+    importance = torch.rand(batch.labels.shape, dtype=p.dtype) + 1
+    for weights in (None, importance):
+        made = soft_overlap(p, batch.labels, weights)
+        for k in range(p.shape[1]):
+            sums = [0.0, 0.0, 0.0]
+            for index, _, y in pixels_of(batch):
+                own, t = float(p[(index[0], k, *index[1:])]), y == k
+                w = 1.0 if weights is None else float(weights[index])
+                sums = [a + w * b for a, b in zip(sums, (own * t, own + t, t), strict=True)]
+            assert made[:, k].tolist() == pytest.approx(sums, rel=1e-9, abs=1e-12)
+
+
 def test_soft_dice_without_foreground_is_zero():
     batch = make_batch(4)
     assert float(soft_dice_loss(batch.logits, batch.labels.clamp(max=0))) == 0
@@ -462,6 +481,11 @@ def test_soft_dice_by_hand():
 
 
 # errors
+
+
+def test_error_neither_hardness_nor_transferability():
+    with pytest.raises(ValueError, match="hardness must be given, or transferability; got neither"):
+        transferability_weighted_loss(*make_batch(0)[:2])
 
 
 def test_error_divisor():

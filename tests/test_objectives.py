@@ -7,9 +7,13 @@ import pytest
 import torch
 
 import transfer_risk as tr
-from transfer_risk.losses import soft_dice_loss
+from transfer_risk.losses import (
+    class_weighted_loss,
+    soft_dice_loss,
+    transferability_weighted_loss,
+)
+from transfer_risk.methods import EFFECT, METHODS
 from transfer_risk.objectives import Objective, mean_weights
-from transfer_risk.recipes import EFFECT, METHODS
 from transfer_risk.samples import Samples
 
 CLASSES = 3
@@ -144,6 +148,7 @@ def loop_loss(samples, batch, recipe, logits):
     return np.mean(means)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with")
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("extent", ["image", "case", "set"])
 @pytest.mark.parametrize("options", CASES, ids=name)
@@ -154,6 +159,27 @@ def test_loss_equals_a_loop_over_pixels(options, extent, dims):
     logits = make_logits(samples, batch)
     made = Objective.of(recipe, samples, CLASSES).loss(logits, batch)
     assert made.item() == pytest.approx(loop_loss(samples, batch, recipe, logits), rel=1e-6)
+
+
+def test_the_public_losses_are_those_that_are_trained_with():
+    samples = make_samples()
+    batch = samples.batch(np.arange(4))
+    logits = make_logits(samples, batch).float()
+
+    def made(**options):
+        objective = Objective.of(tr.Recipe(**options), samples, CLASSES)
+        return objective, objective.loss(logits, batch)
+
+    objective, loss = made(method="class-weight")
+    assert torch.equal(class_weighted_loss(logits, batch.labels, objective.class_weights), loss)
+    _, loss = made(method="trs-map")
+    span = tr.Span.of(batch.transferability, per_image=True)
+    hardness = tr.RiskMap(batch.transferability, span).hardness
+    assert torch.equal(transferability_weighted_loss(logits, batch.labels, hardness), loss)
+    objective, loss = made(method="trs-map", exponential=True)
+    clipped = batch.transferability.clamp(min=objective.least)
+    own = transferability_weighted_loss(logits, batch.labels, transferability=clipped)
+    assert torch.equal(own, loss)
 
 
 @pytest.mark.parametrize("options", CASES, ids=name)
@@ -222,6 +248,15 @@ def test_the_running_state_of_adaptive_risk_by_hand():
     assert torch.equal(objective.overlap[:, 1], before[:, 1])  # an absent class keeps its own
 
 
+def test_samples_without_transferability_are_refused_where_it_is_needed():
+    samples = make_samples()
+    batch = samples.batch(np.array([0]))
+    bare = type(batch)(batch.images, batch.labels, None, batch.cases, batch.places)
+    objective = Objective.of(tr.Recipe(), samples, CLASSES)
+    with pytest.raises(ValueError, match=r"method risk-map needs .*; collect the samples with"):
+        objective.weights(bare)
+
+
 def test_dice_of_adaptive_risk_is_clipped():
     objective = Objective.of(tr.Recipe(method="adaptive-risk"), make_samples(), 3)
     objective.overlap = torch.tensor([[1.0, 0.0, 5.0], [2.0, 9.0, 10.0]], dtype=torch.float64)
@@ -266,6 +301,7 @@ OTHER = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.* has no effect with")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("option", EFFECT)
 def test_an_option_has_an_effect_on_the_methods_that_are_said_to_heed_it(method, option):

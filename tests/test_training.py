@@ -15,7 +15,7 @@ import transfer_risk as tr
 from transfer_risk import fitting
 from transfer_risk.features import Features
 from transfer_risk.fitting import State, fit
-from transfer_risk.recipes import METHODS
+from transfer_risk.methods import METHODS
 from transfer_risk.samples import Batch
 from transfer_risk.sources import written_labels
 from transfer_risk.training import begin, finish, untrained

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import read_for
-from transfer_risk.passes import Tell
 from transfer_risk.prediction import BATCH, air_of, pad_to, predict_images, prepare
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source

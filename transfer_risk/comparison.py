@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import combinations
@@ -12,6 +12,7 @@ from operator import or_
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.intervals import DIFFERENCE, Estimate
 from transfer_risk.quantities import quantity_of
 from transfer_risk.riskmap import Span, check_base
@@ -161,9 +162,7 @@ class Comparison:
         return (*sentences, *power_sentence(known, len(self.contrasts)))
 
 
-def compare(
-    runs: Sequence[Run], *, base: float = 10.0, progress: Callable[[str], None] | None = None
-) -> Comparison:
+def compare(runs: Sequence[Run], *, base: float = 10.0, progress: Tell | None = None) -> Comparison:
     """Finished runs of one task, before against after and against each other; one case in memory at a time.
 
     The maps of all runs and both stages are read on one span. What a run from scratch had before training says

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer_risk.passes import Predictions, Tell
+from transfer_risk.callbacks import Tell
+from transfer_risk.passes import Predictions
 from transfer_risk.sources import Source
 from transfer_risk.tables import dice, mean_known
 from transfer_risk.tasks import Case, Decision, Task

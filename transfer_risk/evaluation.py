@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_order, in_order, read_for
 from transfer_risk.classes import class_numbers, matched_classes
 from transfer_risk.intervals import SHARE, Estimate
@@ -69,6 +70,7 @@ def evaluate(
     *,
     cases: Sequence[Case] | None = None,
     distances: bool = True,
+    progress: Tell | None = None,
 ) -> list[Measure]:
     """Measures on all slices of the test cases (or of the given ones), by the source's stored decision.
 
@@ -85,12 +87,14 @@ def evaluate(
     used = task.split("test") if cases is None else cases
     return [
         measure
-        for found in segmented(source, task, used)
+        for found in segmented(source, task, used, progress=progress)
         for measure in measured(source, task, found, distances=distances)
     ]
 
 
-def segmented(source: Source, task: Task, cases: Sequence[Case]) -> Iterator[Segmented]:
+def segmented(
+    source: Source, task: Task, cases: Sequence[Case], *, progress: Tell | None = None
+) -> Iterator[Segmented]:
     """Each case, and what the source makes of it by its stored decision.
 
     Raises:
@@ -98,6 +102,8 @@ def segmented(source: Source, task: Task, cases: Sequence[Case]) -> Iterator[Seg
     """
     channel_order(source, task.channels)
     for case in cases:
+        if progress:
+            progress(f"{source.name}: {case.id}")
         volume, labels = read_for(source, case, task, every_slice=True)
         predicted = predicted_classes(source, task, case, volume)
         yield Segmented(case, labels, predicted, volume.affine)

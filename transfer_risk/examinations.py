@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_note, expected_channels
 from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
@@ -25,7 +26,7 @@ def write_predictions(
     out: str | Path,
     *,
     probabilities: bool = False,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Predict each examination; the label maps written, and a sentence for each that failed.
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from transfer_risk.adapters import load_source, save_source, source_files
+from transfer_risk.callbacks import Steps, Tell
 from transfer_risk.evaluation import check_cases
-from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.fitting import State, fit
 from transfer_risk.heads import refuse_stored
 from transfer_risk.lineage import seen_cases
 from transfer_risk.loadreport import LoadReport
@@ -32,8 +33,8 @@ def finetune(
     out: str | Path | None = None,
     resume: bool = False,
     command: Sequence[str] = (),
-    progress: Progress | None = None,
-    tell: Callable[[str], None] | None = None,
+    progress: Steps | None = None,
+    tell: Tell | None = None,
     report: Callable[[LoadReport], None] | None = None,
 ) -> Source:
     """The source fine-tuned on the task's training cases, with its decision.
@@ -95,7 +96,7 @@ def _finished(
     source: Source,
     task: Task,
     recipe: Recipe,
-    tell: Callable[[str], None] | None,
+    tell: Tell | None,
 ) -> Source:
     """The student of a finished run, whose measures and maps are made again where one of them has been lost.
 
@@ -126,8 +127,8 @@ def _trained(
     recipe: Recipe,
     folder: RunFolder | None,
     *,
-    progress: Progress | None,
-    tell: Callable[[str], None] | None,
+    progress: Steps | None,
+    tell: Tell | None,
     report: Callable[[LoadReport], None] | None,
 ) -> Source:
     """The student after its last step, from the newest state in the folder where there is one."""

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from transfer_risk.callbacks import Steps
 from transfer_risk.features import Features
 from transfer_risk.heads import training_mode
+from transfer_risk.methods import DIVIDED
 from transfer_risk.objectives import Objective
-from transfer_risk.recipes import DIVIDED, Recipe
+from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
 
-Progress = Callable[[int, float], None]
 FAINT = 1e-3
 """Share of foreground in a batch below which a warning is due: the divisor of the risk-weighted loss is tiny there."""
 
@@ -98,7 +99,7 @@ def fit(
     *,
     features: Features | None = None,
     save: Callable[[State], None] | None = None,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> None:
     """Train the student's network in place up to the recipe's iterations.
 
@@ -121,34 +122,18 @@ def fit(
         network.eval().to("cpu")
         return
     features = features or Features.of(student, samples, recipe)
-    kind, precise = recipe.device.partition(":")[0], recipe.precision == "fp32"
+    logits_of = features.logits if features else lambda batch: student.logits(batch.images)
     training_mode(network)
-    faint, divided = False, recipe.method in DIVIDED and recipe.divisor != "pixels"
+    warned = False
     while state.iteration < recipe.iterations:
         start = time.perf_counter()
         step = state.iteration + 1
-        rng = np.random.default_rng([recipe.seed, step])
-        torch.manual_seed(int(rng.integers(2**62)))
-        batch = moved(_augmented(samples.draw(recipe.batch, rng), rng, recipe), recipe.device)
-        state.optimiser.zero_grad(set_to_none=True)
-        with nullcontext() if precise else torch.autocast(kind, torch.bfloat16):
-            logits = features.logits(batch) if features else student.logits(batch.images)
-        loss = state.objective.loss(logits.float(), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()
-        if not np.isfinite(value):
-            raise _diverged(f"the loss is {value}", step, recipe)
-        state.optimiser.step()
+        batch = _drawn(samples, recipe, step)
+        value = _stepped(state, batch, logits_of, recipe)
         rate = float(state.schedule.get_last_lr()[0])
         state.schedule.step()
         share = _foreground(batch.labels)
-        if not faint and divided and recipe.min_foreground < share < FAINT:
-            faint = True
-            warnings.warn(
-                f"foreground is {share:.1e} of the valid pixels in a batch, which divide its loss; --min-foreground "
-                f"{FAINT:g} would keep the weight of such batches in bounds",
-                stacklevel=2,
-            )
+        warned = warned or _warned(share, recipe)
         state.log.append((step, value, rate, share, time.perf_counter() - start))
         if progress:
             progress(step, value)
@@ -158,6 +143,43 @@ def fit(
         if save and due:
             save(state)
     network.eval().to("cpu")
+
+
+def _drawn(samples: Samples, recipe: Recipe, step: int) -> Batch:
+    """The batch of a step, on the recipe's device; torch's generator is seeded for the step too."""
+    rng = np.random.default_rng([recipe.seed, step])
+    torch.manual_seed(int(rng.integers(2**62)))
+    return moved(_augmented(samples.draw(recipe.batch, rng), rng, recipe), recipe.device)
+
+
+def _stepped(
+    state: State, batch: Batch, logits_of: Callable[[Batch], Tensor], recipe: Recipe
+) -> float:
+    """Loss of a batch, down whose gradient one step was made; FloatingPointError if it is not finite."""
+    kind, precise = recipe.device.partition(":")[0], recipe.precision == "fp32"
+    state.optimiser.zero_grad(set_to_none=True)
+    with nullcontext() if precise else torch.autocast(kind, torch.bfloat16):
+        logits = logits_of(batch)
+    loss = state.objective.loss(logits.float(), batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    value = loss.item()
+    if not np.isfinite(value):
+        raise _diverged(f"the loss is {value}", state.iteration + 1, recipe)
+    state.optimiser.step()
+    return value
+
+
+def _warned(share: float, recipe: Recipe) -> bool:
+    """Whether a batch with this share of foreground was warned of: its loss is divided by very little."""
+    divided = recipe.method in DIVIDED and recipe.divisor != "pixels"
+    faint = divided and recipe.min_foreground < share < FAINT
+    if faint:
+        warnings.warn(
+            f"foreground is {share:.1e} of the valid pixels in a batch, which divide its loss; --min-foreground "
+            f"{FAINT:g} would keep the weight of such batches in bounds",
+            stacklevel=3,
+        )
+    return faint
 
 
 def _diverged(what: str, step: int, recipe: Recipe) -> FloatingPointError:

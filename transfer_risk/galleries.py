@@ -11,12 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import in_order
 from transfer_risk.comparison import check_alike
 from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.mapping import risk_maps
 from transfer_risk.pages import Example, plot_examples
-from transfer_risk.passes import Tell
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.sources import Source

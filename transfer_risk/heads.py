@@ -20,6 +20,8 @@ from transfer_risk.tasks import Decision
 
 OUTPUTS = ("out_channels", "num_classes", "n_classes", "classes")
 """Arguments by which classes of networks call their number of outputs."""
+PROBED = 64
+"""Pixels along each axis of an image that a network of any size is tried on."""
 
 
 def refuse_ensemble(source: Source) -> None:
@@ -101,8 +103,7 @@ def in_class_order(student: Source, classes: Sequence[str]) -> Source:
         return student
     if student.activation == "softmax":
         layer = student.network.get_submodule(head_name(student.network, student))
-        shape = student.preprocessing.size or (64,) * student.spatial_dims
-        images = torch.rand(1, len(student.channels), *shape)
+        images = torch.rand(1, len(student.channels), *_probed_shape(student))
         with evaluating(student.network), torch.no_grad():
             wanted = student.logits(images)[:, order]
             for parameter in layer.parameters(recurse=False):
@@ -153,7 +154,7 @@ def training_mode(network: nn.Module) -> None:
             module.eval()
 
 
-def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
+def head_name(network: nn.Module, source: Source) -> str:
     """Name of the layer that gives the network's outputs: the last one that runs, by a probing forward pass.
 
     Raises:
@@ -166,7 +167,7 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
         for module in network.modules()
         if isinstance(module, LAYERS)
     ]
-    shape = source.preprocessing.size or (size,) * source.spatial_dims
+    shape = _probed_shape(source)
     try:
         with evaluating(network), torch.no_grad():
             replace(source, network=network).logits(torch.zeros(1, len(source.channels), *shape))
@@ -185,6 +186,11 @@ def head_name(network: nn.Module, source: Source, *, size: int = 64) -> str:
             "head cannot be adapted. Give it a last convolution of its own"
         )
     return order[-1]
+
+
+def _probed_shape(source: Source) -> tuple[int, ...]:
+    """Spatial shape of an image that the network is tried on."""
+    return source.preprocessing.size or (PROBED,) * source.spatial_dims
 
 
 def _rebuilt(source: Source, num_classes: int) -> Source | None:

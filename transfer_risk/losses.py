@@ -5,13 +5,13 @@ Every loss returns a scalar, in float32 where the logits have 16 bits. Ignored p
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Divisor = Literal["batch", "image", "pixels"]
+from transfer_risk.options import Divisor, check_word
 
 
 def vanilla_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -21,8 +21,7 @@ def vanilla_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def class_weighted_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Cross-entropy weighted by the class of the pixel: sum(w CE) / sum(w), class_weights (Y,)."""
-    weights = class_weights.to(logits.device)[labels.clamp(min=0).long()]
-    return weighted_mean_loss(logits, labels, weights)
+    return weighted_mean_loss(logits, labels, weights_of_classes(class_weights, labels))
 
 
 def weighted_mean_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -42,10 +41,25 @@ def inverse_frequency(counts: Tensor) -> Tensor:
     return torch.where(totals > 0, totals.sum() / (len(totals) * totals.clamp(min=1)), 0.0)
 
 
+def weights_of_classes(class_weights: Tensor, labels: Tensor) -> Tensor:
+    """Weight of each pixel by its class, (B, *S) from (Y,); that of background where ignored."""
+    return class_weights.to(labels.device)[labels.clamp(min=0).long()]
+
+
+def linear_weights(hardness: Tensor) -> Tensor:
+    """1 + H, in [1, 2]."""
+    return 1 + hardness
+
+
+def exponential_weights(transferability: Tensor, power: float = 1.0) -> Tensor:
+    """exp(-power T): the likelihood of the label, from T in nats, to minus a power."""
+    return torch.exp(-power * transferability)
+
+
 def transferability_weighted_loss(
     logits: Tensor,
     labels: Tensor,
-    hardness: Tensor,
+    hardness: Tensor | None = None,
     *,
     transferability: Tensor | None = None,
 ) -> Tensor:
@@ -54,14 +68,17 @@ def transferability_weighted_loss(
     Args:
         logits: (B, Y, *S).
         labels: (B, *S).
-        hardness: H (B, *S) in [0, 1]; `RiskMap.hardness`.
+        hardness: H (B, *S) in [0, 1]; `RiskMap.hardness`. Not read where there is transferability.
         transferability: T (B, *S) in nats, already clipped: then the weight is exp(-T) instead, as in that group's
             public code, which clips T at its 1st percentile.
     """
-    weights = 1 + hardness if transferability is None else torch.exp(-transferability)
-    entropy = _cross_entropy(logits, labels)
-    weights = torch.where(labels >= 0, weights, 0.0).to(entropy)
-    return (weights * entropy).sum() / _count(labels >= 0)
+    if transferability is not None:
+        weights = exponential_weights(transferability)
+    elif hardness is not None:
+        weights = linear_weights(hardness)
+    else:
+        raise ValueError("hardness must be given, or transferability; got neither")
+    return risk_weighted_loss(logits, labels, weights, divisor="pixels")
 
 
 def risk_weighted_loss(
@@ -86,8 +103,7 @@ def risk_weighted_loss(
     >>> round(risk_weighted_loss(logits, labels, torch.ones(1, 4)).item(), 4)     # 4 log 2 / 1
     2.7726
     """
-    if divisor not in ("batch", "image", "pixels"):
-        raise ValueError(f"divisor must be batch, image or pixels; got {divisor!r}")
+    check_word("divisor", divisor, get_args(Divisor))
     if not 0 <= min_foreground <= 1:
         raise ValueError(f"min_foreground must be a share in [0, 1]; got {min_foreground}")
     if risk.shape != labels.shape:
@@ -107,15 +123,27 @@ def risk_weighted_loss(
 
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 - soft Dice, averaged over the foreground classes that the batch holds; 0 for a batch without foreground."""
-    num_classes = logits.shape[1]
-    valid = (labels >= 0).unsqueeze(1)
-    hot = functional.one_hot(labels.clamp(min=0).long(), num_classes).movedim(-1, 1) * valid
-    probabilities = _precise(logits).softmax(1) * valid
-    axes = [0, *range(2, logits.ndim)]
-    overlap, size = (probabilities * hot).sum(axes)[1:], (probabilities + hot).sum(axes)[1:]
-    present = hot.sum(axes)[1:] > 0
+    overlap, size, count = soft_overlap(_precise(logits).softmax(1), labels)[:, 1:]
     dice = 2 * overlap / _positive(size)
-    return torch.where(present, 1 - dice, 0.0).sum() / _count(present)
+    return torch.where(count > 0, 1 - dice, 0.0).sum() / _count(count > 0)
+
+
+def soft_overlap(probabilities: Tensor, labels: Tensor, importance: Tensor | None = None) -> Tensor:
+    """Sums of p t, of p + t and of t over the valid pixels, by class: (3, Y), t being 1 in the class and 0 elsewhere.
+
+    Args:
+        probabilities: p (B, Y, *S).
+        labels: (B, *S), -1 = ignored.
+        importance: How many pixels each stands for, (B, *S); one where not given.
+    """
+    valid = (labels >= 0).unsqueeze(1)
+    hot = functional.one_hot(labels.clamp(min=0).long(), probabilities.shape[1])
+    t, p = hot.movedim(-1, 1) * valid, probabilities * valid
+    terms: tuple[Tensor, ...] = (p * t, p + t, t)
+    if importance is not None:
+        terms = tuple(importance.unsqueeze(1) * term for term in terms)
+    axes = [0, *range(2, probabilities.ndim)]
+    return torch.stack([term.sum(axes).to(p) for term in terms])
 
 
 class RiskWeightedLoss(nn.Module):

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.evaluation import Segmented
 from transfer_risk.imagefiles import as_stored, grid_of, note_of, write
-from transfer_risk.passes import CACHE, Predictions, Tell
+from transfer_risk.passes import CACHE, Predictions
 from transfer_risk.riskmap import RiskMap, Span, check_base
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
@@ -171,3 +172,14 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
         "transferability": (risk_map.transferability[0].numpy(), None),
     }
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
+
+
+def leak_note(task: Task, cases: Sequence[Case]) -> str:
+    """What a reader should know of in-sample maps of these cases: which are test cases; empty where none is."""
+    leaks = [c.id for c in cases if c.id in task.test]
+    if not leaks:
+        return ""
+    return (
+        f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
+        "give --split train"
+    )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.evaluation import Measure, Segmented, measured
 from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.mapping import write_stages
-from transfer_risk.passes import Tell
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.runtables import Stage

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from transfer_risk.losses import (
-    Divisor,
+    exponential_weights,
     inverse_frequency,
+    linear_weights,
     risk_weighted_loss,
     soft_dice_loss,
+    soft_overlap,
     vanilla_loss,
     weighted_mean_loss,
+    weights_of_classes,
 )
-from transfer_risk.recipes import DIVIDED, Recipe
+from transfer_risk.methods import DIVIDED
+from transfer_risk.recipes import Recipe
 from transfer_risk.riskmap import RiskMap, Span, class_means, class_shuffled
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.scales import percentile
@@ -63,25 +66,28 @@ class Objective:
 
     def weights(self, batch: Batch) -> Tensor:
         """Weight of each pixel (B, *S), 0 where ignored."""
-        valid, method = batch.labels >= 0, self.recipe.method
+        return torch.where(batch.labels >= 0, self._weights(batch), 0.0)
+
+    def _weights(self, batch: Batch) -> Tensor:
+        """Weight of each pixel (B, *S); any where ignored."""
+        method, labels = self.recipe.method, batch.labels
         if method == "vanilla":
-            return valid.float()
-        if method in ("class-weight", "adaptive-risk"):
-            table = self.class_weights if method == "class-weight" else self.class_risks()
-            chosen = table.float().to(batch.labels.device)[batch.labels.clamp(min=0)]
-            return torch.where(valid, chosen, 0.0)
+            return torch.ones_like(labels, dtype=torch.float32)
+        if method == "class-weight":
+            return weights_of_classes(self.class_weights.float(), labels)
+        if method == "adaptive-risk":
+            return weights_of_classes(self.class_risks().float(), labels)
         risk_map = self._risk_map(batch)
+        if method in CONTROLS:
+            return CONTROLS[method](risk_map.risk, labels, len(self.class_weights))
         if method == "risk-map":
             return risk_map.risk
-        if method in CONTROLS:
-            return CONTROLS[method](risk_map.risk, batch.labels, len(self.class_weights))
-        if method == "trs-map" and not self.recipe.exponential:
-            return torch.where(valid, 1 + risk_map.hardness, 0.0)
-        least = self.least if method == "trs-map" else math.log(LEAST_EEP)
-        power = 1.0 if method == "trs-map" else GAMMA
-        return torch.where(
-            valid, torch.exp(-power * risk_map.transferability.clamp(min=least)), 0.0
-        )
+        if method == "eep-risk":
+            values = risk_map.transferability.clamp(min=math.log(LEAST_EEP))
+            return exponential_weights(values, GAMMA)
+        if self.recipe.exponential:
+            return exponential_weights(risk_map.transferability.clamp(min=self.least))
+        return linear_weights(risk_map.hardness)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Scalar loss of a batch."""
@@ -90,18 +96,19 @@ class Objective:
             self._remember(logits.detach(), labels)
         if recipe.method == "vanilla":
             loss = vanilla_loss(logits, labels)
-        elif recipe.method in DIVIDED:
-            divisor = cast(Divisor, recipe.divisor)
-            least = recipe.min_foreground
-            risk = self.weights(batch)
-            loss = risk_weighted_loss(logits, labels, risk, divisor=divisor, min_foreground=least)
-        elif recipe.method == "trs-map":
-            loss = risk_weighted_loss(logits, labels, self.weights(batch), divisor="pixels")
+        elif recipe.method in (*DIVIDED, "trs-map"):
+            loss = risk_weighted_loss(logits, labels, self.weights(batch), **self._divided())
         else:
             loss = weighted_mean_loss(logits, labels, self.weights(batch))
         if recipe.dice_weight:
             loss = loss + recipe.dice_weight * soft_dice_loss(logits, labels)
         return loss
+
+    def _divided(self) -> dict[str, Any]:
+        """What the weighted sum is divided by; of `trs-map` it is the plain mean."""
+        if self.recipe.method not in DIVIDED:
+            return {"divisor": "pixels"}
+        return {"divisor": self.recipe.divisor, "min_foreground": self.recipe.min_foreground}
 
     def class_risks(self) -> Tensor:
         """Weights of `adaptive-risk` (Y,): 1 for background, (2 - D) / D for a class of running soft Dice D."""
@@ -113,19 +120,19 @@ class Objective:
 
     def _remember(self, logits: Tensor, labels: Tensor) -> None:
         """Running sums with this batch's soft overlap; a class that the batch does not hold keeps its own."""
-        valid = (labels >= 0).unsqueeze(1)
-        p = logits.float().softmax(1) * valid
-        t = functional.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * valid
-        axes = [0, *range(2, p.ndim)]
-        new = torch.stack([(p * t).sum(axes), (p + t).sum(axes)]).double().cpu()
+        *sums, count = soft_overlap(logits.float().softmax(1), labels).double().cpu()
+        new = torch.stack(sums)
         mixed = MEMORY * self.overlap + (1 - MEMORY) * new
         first = self.overlap[1] == 0
-        present = t.sum(axes).cpu() > 0
-        self.overlap = torch.where(present, torch.where(first, new, mixed), self.overlap)
+        self.overlap = torch.where(count > 0, torch.where(first, new, mixed), self.overlap)
 
     def _risk_map(self, batch: Batch) -> RiskMap:
-        assert batch.transferability is not None
         recipe, values = self.recipe, batch.transferability
+        if values is None:
+            raise ValueError(
+                f"method {recipe.method} needs the source's transferability on the training cases; collect the samples with "
+                "mapped=True"
+            )
         if self.spans is None:
             span = Span.of(values, per_image=True, clip=recipe.clip)
         elif self.spans.low.ndim:

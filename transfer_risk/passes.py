@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import in_order
 from transfer_risk.evaluation import Segmented, decided_classes
 from transfer_risk.prediction import give_back_memory, predict_case, predict_volume, reason
@@ -29,7 +30,6 @@ from transfer_risk.tasks import Case, Task
 from transfer_risk.volumes import Array, Volume, nothing_counts, read_labelled, restrict
 
 CACHE = 2**30
-Tell = Callable[[str], None]
 
 
 def _unbuffered() -> IO[bytes]:

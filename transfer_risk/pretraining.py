@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,13 @@ import nibabel as nib
 import torch
 from nibabel import orientations
 
+from transfer_risk.adapters import save_source
+from transfer_risk.callbacks import Steps, Tell
 from transfer_risk.collecting import collect
-from transfer_risk.fitting import Progress, State, fit
+from transfer_risk.evaluation import check_cases, evaluate, mean_dice
+from transfer_risk.fitting import State, fit
 from transfer_risk.imagefiles import grid_of
+from transfer_risk.intervals import Estimate
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective
 from transfer_risk.recipes import Recipe
@@ -32,7 +36,8 @@ def pretrain(
     depth: int = 5,
     seed: int = 0,
     licence: str = "",
-    progress: Progress | None = None,
+    progress: Steps | None = None,
+    tell: Tell | None = None,
 ) -> Source:
     """A 2D U-Net trained from scratch on the training cases with cross-entropy + soft Dice, Adam.
 
@@ -48,6 +53,7 @@ def pretrain(
         seed: Of weights and order.
         licence: SPDX name that the source is given.
         progress: Called with iteration and loss.
+        tell: Called with what is under way.
 
     Raises:
         ValueError: if a number is out of range, there is no case, or no training slice has foreground.
@@ -89,7 +95,7 @@ def pretrain(
         },
         architecture={"target": "unet", "width": width, "depth": depth},
     )
-    samples = collect(source, used, task, mapped=False)
+    samples = collect(source, used, task, mapped=False, progress=tell)
     if not float(samples.class_counts(len(task.classes))[1:].sum()):
         raise ValueError(
             f"task {task.name}: no foreground in the training slices; look at [labels]"
@@ -97,6 +103,30 @@ def pretrain(
     state = State.of(network, Objective.of(recipe, samples, len(task.classes)), recipe)
     fit(state, source, samples, recipe, progress=progress)
     return source
+
+
+def save_measured(
+    make: Callable[[], Source], task: Task, out: str | Path, *, tell: Tell | None = None
+) -> Estimate | None:
+    """Save a source in a folder once it is made; its mean Dice on the test cases, or None where the task has none.
+
+    Args:
+        make: Gives the source; called after the test cases were read, since it may take hours.
+        task: On which it is measured.
+        out: Folder that holds no source yet.
+        tell: Called with what is under way.
+
+    Raises:
+        ValueError: if there is a source in the folder, or a test case cannot be read.
+    """
+    if Path(out, "source.toml").exists():
+        raise ValueError(f"{out}: holds a source; choose another --out")
+    check_cases(task, [c for c in task.cases if c.id in task.test])
+    source = make()
+    save_source(source, out)
+    if not task.test:
+        return None
+    return mean_dice(evaluate(source, task, distances=False, progress=tell))
 
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:

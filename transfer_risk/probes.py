@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transfer_risk.heads import head_name, refuse_ensemble, training_mode
+from transfer_risk.losses import soft_overlap
 from transfer_risk.objectives import Objective
 from transfer_risk.outputs import class_logits
 from transfer_risk.prediction import BATCH
@@ -52,7 +53,8 @@ def probe_head(student: Source, samples: Samples, objective: Objective, *, seed:
     classes = len(student.classes)
     weight, bias = fitted(pixels, classes, torch.ones(classes))
     if objective.recipe.method == "adaptive-risk":
-        objective.overlap = soft_overlap(pixels, weight, bias)
+        guess = (pixels.features @ weight.T + bias).softmax(1)
+        objective.overlap = soft_overlap(guess, pixels.labels, pixels.importance)[:2].double()
         weight, bias = fitted(pixels, classes, objective.class_risks().float())
     with torch.no_grad():
         layer.weight.copy_(weight.reshape(layer.weight.shape))
@@ -138,14 +140,6 @@ def fitted(pixels: Pixels, classes: int, class_weights: Tensor) -> tuple[Tensor,
     table = matrix.detach()
     weight = table[:, :-1] / spread
     return weight, table[:, -1] - weight @ mean
-
-
-def soft_overlap(pixels: Pixels, weight: Tensor, bias: Tensor) -> Tensor:
-    """Sums over p t and p + t of each class (2, Y) under the fitted classifier."""
-    p = (pixels.features @ weight.T + bias).softmax(1)
-    t = functional.one_hot(pixels.labels, len(bias))
-    importance = pixels.importance[:, None]
-    return torch.stack([(importance * p * t).sum(0), (importance * (p + t)).sum(0)]).double()
 
 
 def _drawn(features: Tensor, labels: Tensor, count: float, rng: np.random.Generator) -> Pixels:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transfer_risk.passes import CACHE, Tell
+from transfer_risk.callbacks import Tell
+from transfer_risk.passes import CACHE
 from transfer_risk.probing import probed
 from transfer_risk.scoretables import SCORES, ranking_rows
 from transfer_risk.scoring import Score, score

@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from transfer_risk.methods import METHODS, idle
+from transfer_risk.options import LARGEST_BASE, Divisor, Extent, check_option, option
 from transfer_risk.tomlfiles import read_toml, refuse_unknown
-
-METHODS = (
-    "vanilla",
-    "class-weight",
-    "trs-map",
-    "risk-map",
-    "class-mean",
-    "class-shuffle",
-    "eep-risk",
-    "adaptive-risk",
-)
-MAPPED = ("trs-map", "risk-map", "class-mean", "class-shuffle", "eep-risk")
-"""Methods that need the source's transferability on the training cases."""
-
-DIVIDED = ("risk-map", "class-mean", "class-shuffle")
-"""Methods whose loss is divided by the foreground."""
-SCALED = (*DIVIDED, "trs-map")
-"""Methods that scale transferability to hardness."""
-EFFECT: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("extent", "clip", "min_range"), SCALED),
-    **dict.fromkeys(("divisor", "min_foreground"), DIVIDED),
-    "exponential": ("trs-map",),
-}
-"""Options that only some methods heed, and these."""
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "method": METHODS,
-    "optimiser": ("adam", "adamw", "sgd"),
-    "schedule": ("constant", "cosine"),
-    "head": ("auto", "keep", "new", "probe"),
-    "init": ("source", "random"),
-    "decision": ("argmax", "tuned", "adjusted"),
-    "extent": ("image", "case", "set"),
-    "divisor": ("batch", "image", "pixels"),
-    "precision": ("fp32", "bf16"),
-}
-_POSITIVE = ("iterations", "lr", "batch", "checkpoint")
-_NOT_NEGATIVE = ("n_cases", "n_slices", "dice_weight", "min_range", "cache", "seed")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Options of a fine-tuning; the defaults are the paper's protocol where it gives one.
+    """Options of a fine-tuning; the defaults are the paper's protocol where it gives one. Warns of one that does nothing.
 
     Args:
         method: Loss: `vanilla`, `class-weight`, `trs-map`, `risk-map` (the paper), `class-mean` and `class-shuffle`
@@ -86,33 +50,69 @@ class Recipe:
         checkpoint: Iterations between resumable states.
     """
 
-    method: str = "risk-map"
-    iterations: int = 5_000
-    lr: float = 1e-4
-    batch: int = 8
-    optimiser: str = "adam"
-    schedule: str = "constant"
-    freeze: str = "encoder"
-    head: str = "auto"
-    init: str = "source"
-    n_cases: int = 0
-    n_slices: int = 0
-    validation: float = 0.0
-    dice_weight: float = 0.0
-    augment: bool = False
-    decision: str = "argmax"
-    base: float = 10.0
-    extent: str = "image"
-    clip: float = 0.0
-    min_range: float = 0.0
-    divisor: str = "batch"
-    min_foreground: float = 0.0
-    exponential: bool = False
-    seed: int = 0
-    device: str = "cpu"
-    precision: str = "fp32"
-    cache: float = 2.0
-    checkpoint: int = 250
+    method: str = option("risk-map", "Loss; risk-map is the paper's.", choices=METHODS)
+    iterations: int = option(5_000, "Steps.", sign="positive")
+    lr: float = option(1e-4, "Learning rate.", sign="positive")
+    batch: int = option(8, "Slices (2D) or patches (3D) per step.", sign="positive")
+    optimiser: str = option("adam", "sgd has momentum 0.9.", choices=("adam", "adamw", "sgd"))
+    schedule: str = option(
+        "constant", "Of the learning rate; cosine ends at 0.", choices=("constant", "cosine")
+    )
+    freeze: str = option(
+        "encoder",
+        "encoder (what the source says), none, or a regular expression on parameter names.",
+    )
+    head: str = option(
+        "auto",
+        "auto keeps it for equally many classes, with the same names or none in common.",
+        choices=("auto", "keep", "new", "probe"),
+    )
+    init: str = option(
+        "source",
+        "random: from scratch, nothing frozen; the reference for negative transfer.",
+        choices=("source", "random"),
+    )
+    n_cases: int = option(
+        0, "Few-shot: only so many training cases, nested by seed; 0 = all.", sign="not negative"
+    )
+    n_slices: int = option(
+        0, "Few-shot: only so many training slices, nested by seed; 0 = all.", sign="not negative"
+    )
+    validation: float = option(
+        0.0, "Share of the training cases that is kept for tuning the decision."
+    )
+    dice_weight: float = option(
+        0.0, "Weight of a soft Dice loss that is added.", sign="not negative"
+    )
+    augment: bool = option(False, "Flips and intensity changes; the risk map moves with the image.")
+    decision: str = option(
+        "argmax",
+        "Stored in the model; later commands apply it.",
+        choices=("argmax", "tuned", "adjusted"),
+    )
+    base: float = option(10.0, "Risk = base ** hardness.")
+    extent: str = option("image", "What hardness is scaled over.", choices=get_args(Extent))
+    clip: float = option(
+        0.0,
+        "Low percentile of transferability that takes the place of its minimum.",
+    )
+    min_range: float = option(
+        0.0,
+        "Nats; a smaller range of transferability counts as constant.",
+        sign="not negative",
+    )
+    divisor: str = option(
+        "batch",
+        "What the risk-weighted sum is divided by: foreground of batch or image, or all pixels.",
+        choices=get_args(Divisor),
+    )
+    min_foreground: float = option(0.0, "The divisor is at least this share of the valid pixels.")
+    exponential: bool = option(False, "trs-map weighs with exp(-T) instead of 1 + H.")
+    seed: int = option(0, "Of subsets, new weights and the order of the data.", sign="not negative")
+    device: str = option("cpu", "Where torch computes.")
+    precision: str = option("fp32", "bf16 is autocast.", choices=("fp32", "bf16"))
+    cache: float = option(2.0, "GiB for the features of a frozen encoder.", sign="not negative")
+    checkpoint: int = option(250, "Iterations between resumable states.", sign="positive")
 
     def __post_init__(self) -> None:
         """Check words and numbers.
@@ -120,17 +120,8 @@ class Recipe:
         Raises:
             ValueError: naming the option, what it must be and what it was.
         """
-        for option in fields(self):
-            _check_kind(option.name, getattr(self, option.name), type(option.default))
-        for name, allowed in CHOICES.items():
-            if (word := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {word!r}")
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
-        for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        for known in fields(self):
+            check_option(known, getattr(self, known.name))
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation must be a share in [0, 1); got {self.validation}")
         if self.validation and self.decision != "tuned":
@@ -141,7 +132,7 @@ class Recipe:
         if self.seed >= 2**63:
             raise ValueError(f"seed must be below 2**63; got {self.seed}")
         if (
-            not 1 <= self.base <= 1e6
+            not 1 <= self.base <= LARGEST_BASE
             or not 0 <= self.clip < 100
             or not 0 <= self.min_foreground <= 1
         ):
@@ -155,6 +146,9 @@ class Recipe:
             raise ValueError(
                 f"freeze must be encoder, none or a regular expression; got {self.freeze!r} ({error})"
             ) from None
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        for what, beside, why in idle(vars(self), changed):
+            warnings.warn(f"{what} has no effect with {beside}{why}", stacklevel=3)
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Recipe:
@@ -168,16 +162,6 @@ class Recipe:
 
 
 OPTIONS = tuple(f.name for f in fields(Recipe))
-
-
-def _check_kind(name: str, value: object, kind: type) -> None:
-    """Raise ValueError where an option has another type than its default; whole numbers count as numbers."""
-    right = isinstance(value, (int, float) if kind is float else kind)
-    if not right or (isinstance(value, bool) and kind is not bool):
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-        raise ValueError(f"{name} must be {words[kind]}; got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be finite; got {value}")
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from transfer_risk.options import LARGEST_BASE, Extent, check_word
 from transfer_risk.transferability import Joint, as_tensor, given, log_expected_prediction
-
-Extent = Literal["image", "case", "set"]
-LARGEST_BASE = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +184,7 @@ def risk_map(
     >>> risk_map(theta, torch.tensor([[0, 0, 1]])).risk.argmax().item()
     2
     """
-    if extent not in ("image", "case", "set"):
-        raise ValueError(f"extent must be image, case or set; got {extent!r}")
+    check_word("extent", extent, get_args(Extent))
     target = as_tensor(labels)
     target = target if target.is_floating_point() else target.long()
     classes = num_classes or max(int(target.max()) + 1 if target.numel() else 0, 2)

@@ -12,13 +12,14 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_note, channel_order
 from transfer_risk.classes import shared_classes
 from transfer_risk.counting import first_pass, second_pass, third_pass
 from transfer_risk.intervals import SHARE, Estimate
 from transfer_risk.lineage import seen_note
 from transfer_risk.overlaps import overlap_dice, shared_by_groups
-from transfer_risk.passes import CACHE, Predictions, Tell
+from transfer_risk.passes import CACHE, Predictions
 from transfer_risk.sources import Source
 from transfer_risk.tables import Tables, leep_estimates, mean_known
 from transfer_risk.tasks import Case, Task

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+LEVEL = 0.05
+"""Of a p value that is called significant."""
+
 
 def signed_rank_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences lie around 0.
@@ -50,13 +53,13 @@ def smallest_p(cases: int, comparisons: int = 1) -> float:
     return float(min(1.0, comparisons * 2.0 ** (1 - cases)))
 
 
-def needed_cases(comparisons: int = 1, level: float = 0.05) -> int:
-    """Fewest cases with which the signed-rank test can fall below a level after Holm's correction.
+def needed_cases(comparisons: int = 1) -> int:
+    """Fewest cases with which the signed-rank test can fall below `LEVEL` after Holm's correction.
 
     >>> needed_cases(), needed_cases(10)
     (6, 9)
     """
     cases = 1
-    while smallest_p(cases, comparisons) >= level:
+    while smallest_p(cases, comparisons) >= LEVEL:
         cases += 1
     return cases

@@ -95,12 +95,26 @@ def _class_scores(tables: Tables) -> tuple[Floats, Floats]:
     return scores, (own + through_own - through_mass) / counts
 
 
+def leep_floor(counts: Floats) -> float:
+    """-H(Y) in nats of class counts (Y,): the LEEP of a source that knows nothing; 0 where nothing was counted.
+
+    >>> round(leep_floor(np.array([98, 2])), 4)
+    -0.098
+    """
+    share = counts / max(counts.sum(), 1)
+    return float(share @ _logarithms(share))
+
+
 def _floor(pixels: Floats) -> Estimate:
-    """-H(Y): what an uninformative source gets."""
-    share = pixels.sum(0) / pixels.sum()
-    logs = np.log(np.where(share > 0, share, 1.0))
-    value = float(share @ logs)
-    return Estimate(value, (pixels @ (logs - value)) / pixels.sum())
+    """`leep_floor` of all cases, with the influence of each."""
+    counts, total = pixels.sum(0), pixels.sum()
+    value = leep_floor(counts)
+    return Estimate(value, (pixels @ (_logarithms(counts / total) - value)) / total)
+
+
+def _logarithms(shares: Floats) -> Floats:
+    """Logarithms of shares; 0 for a share of 0, which weighs nothing."""
+    return np.asarray(np.log(np.where(shares > 0, shares, 1.0)))
 
 
 def _ratio_to_floor(leep: Estimate, floor: Estimate) -> Estimate:
@@ -129,7 +143,7 @@ def _nce(hard: Floats) -> Estimate:
     """-H(Y|Z) with Z the most probable source class."""
     total = hard.sum(0)
     conditional = total / np.maximum(total.sum(0), 1)
-    logs = np.log(np.where(conditional > 0, conditional, 1.0))
+    logs = _logarithms(conditional)
     value = float((total * logs).sum() / total.sum())
     return Estimate(value, ((hard * (logs - value)).sum((1, 2))) / total.sum())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_order, channels_read
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
@@ -18,15 +19,14 @@ from transfer_risk.fitting import State
 from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
 from transfer_risk.lineage import ancestors_after
 from transfer_risk.loadreport import LoadReport, load_report
+from transfer_risk.methods import MAPPED
 from transfer_risk.objectives import Objective, mean_weights
 from transfer_risk.probes import probe_head
-from transfer_risk.recipes import MAPPED, Recipe
+from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Samples
 from transfer_risk.sources import Source, written_labels
 from transfer_risk.subsets import few_shot
 from transfer_risk.tasks import Case, Decision, Task
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)

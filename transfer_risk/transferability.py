@@ -250,12 +250,6 @@ def hard_counts(probabilities: Tensor, labels: Tensor, num_classes: int) -> Tens
     return counts.reshape(num_classes, sources).to(torch.float64)
 
 
-def label_entropy(counts: Tensor) -> float:
-    """Entropy H(Y) in nats of class counts (Y,): minus the score of an uninformative source."""
-    shares = counts.to(torch.float64) / counts.sum().clamp(min=1)
-    return float(torch.special.entr(shares).sum())
-
-
 def likelihood_table(probabilities: Tensor, labels: Tensor, joint: Joint) -> Tensor:
     """G_yz = sum over pixels with label y of theta_pz / EEP_p(y), (Y, Z) float64: the gradient table of the intervals."""
     num_classes = len(joint.counts)

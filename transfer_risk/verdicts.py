@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transfer_risk.intervals import DIFFERENCE, Estimate
-from transfer_risk.significance import needed_cases, smallest_p
+from transfer_risk.significance import LEVEL, needed_cases, smallest_p
 from transfer_risk.textrows import listed
 
 Differences = NDArray[np.float64]
@@ -93,7 +93,7 @@ def seen_sentence(run: str, seen: Sequence[str], cases: Sequence[str]) -> tuple[
 
 def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
     """A sentence where so few cases cannot reach p < .05 whatever they say; none where they can."""
-    if not comparisons or smallest_p(cases, comparisons) < 0.05:
+    if not comparisons or smallest_p(cases, comparisons) < LEVEL:
         return ()
     times = f" and {comparisons} comparisons" if comparisons > 1 else ""
     corrected = (

@@ -6,7 +6,8 @@ import sys
 
 import rich_click as click
 
-from transfer_risk.cli.shared import FORMAT, TASK, Reading, notes, source_options, status
+from transfer_risk.cli.progress import status
+from transfer_risk.cli.shared import FORMAT, TASK, Reading, notes, source_options
 
 
 @click.command("doctor")

@@ -6,6 +6,7 @@ import re
 
 import rich_click as click
 
+from transfer_risk.cli.progress import status
 from transfer_risk.cli.shared import (
     BASE,
     CACHE,
@@ -16,7 +17,6 @@ from transfer_risk.cli.shared import (
     fail,
     notes,
     source_options,
-    status,
 )
 
 
@@ -185,7 +185,7 @@ def map_command(
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
     from transfer_risk.lineage import seen_note
-    from transfer_risk.mapping import write_maps
+    from transfer_risk.mapping import leak_note, write_maps
 
     target = load_task(task)
     cases = target.split(split)
@@ -213,11 +213,8 @@ def map_command(
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
     warnings = [channel_note(model, target.channels), seen_note(model, target, mapped, "mapped")]
-    if in_sample and (leaks := [c.id for c in cases if c.id in target.test]):
-        warnings.append(
-            f"in-sample maps of the test cases {', '.join(leaks)}: weights made from test labels leak; "
-            "give --split train"
-        )
+    if in_sample:
+        warnings.append(leak_note(target, cases))
     notes([w for w in warnings if w], "warning")
     fail(list(failed.values()))
 

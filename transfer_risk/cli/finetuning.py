@@ -3,58 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import asdict, fields
 from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Reading, bar, notes, source_options
-from transfer_risk.recipes import CHOICES, EFFECT, Recipe
-
-OPTIONS = {  # option of the recipe -> what it does
-    "method": "Loss; risk-map is the paper's.",
-    "iterations": "Steps.",
-    "lr": "Learning rate.",
-    "batch": "Slices (2D) or patches (3D) per step.",
-    "optimiser": "sgd has momentum 0.9.",
-    "schedule": "Of the learning rate; cosine ends at 0.",
-    "freeze": "encoder (what the source says), none, or a regular expression on parameter names.",
-    "head": "auto keeps it for equally many classes, with the same names or none in common.",
-    "init": "random: from scratch, nothing frozen; the reference for negative transfer.",
-    "n_cases": "Few-shot: only so many training cases, nested by seed; 0 = all.",
-    "n_slices": "Few-shot: only so many training slices, nested by seed; 0 = all.",
-    "validation": "Share of the training cases that is kept for tuning the decision.",
-    "dice_weight": "Weight of a soft Dice loss that is added.",
-    "augment": "Flips and intensity changes; the risk map moves with the image.",
-    "decision": "Stored in the model; later commands apply it.",
-    "base": "Risk = base ** hardness.",
-    "extent": "What hardness is scaled over.",
-    "clip": "Low percentile of transferability that takes the place of its minimum.",
-    "min_range": "Nats; a smaller range of transferability counts as constant.",
-    "divisor": "What the risk-weighted sum is divided by: foreground of batch or image, or all pixels.",
-    "min_foreground": "The divisor is at least this share of the valid pixels.",
-    "exponential": "trs-map weighs with exp(-T) instead of 1 + H.",
-    "seed": "Of subsets, new weights and the order of the data.",
-    "device": "Where torch computes.",
-    "precision": "bf16 is autocast.",
-    "cache": "GiB for the features of a frozen encoder.",
-    "checkpoint": "Iterations between resumable states.",
-}
+from transfer_risk.cli.progress import training
+from transfer_risk.cli.shared import TASK, Reading, notes, source_options
+from transfer_risk.methods import EFFECT, idle
+from transfer_risk.recipes import Recipe
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """One option for each field of the recipe; what is not given stays out of the command's `given`."""
-    defaults = Recipe()
-    for name, text in reversed(OPTIONS.items()):
-        default = getattr(defaults, name)
+    for known in reversed(fields(Recipe)):
+        name, default, text = known.name, known.default, known.metadata["text"]
         flag = f"--{name.replace('_', '-')}"
         methods = f" For {', '.join(EFFECT[name])}." if name in EFFECT else ""
         help_text = f"{text}{methods} [default: {default}]"
         if isinstance(default, bool):
             off = f"--no-{flag.removeprefix('--')}"  # where --config says yes
             option = click.option(f"{flag}/{off}", name, default=None, help=text)
-        elif name in CHOICES:
-            option = click.option(flag, name, type=click.Choice(CHOICES[name]), help=help_text)
+        elif choices := known.metadata["choices"]:
+            option = click.option(flag, name, type=click.Choice(choices), help=help_text)
         else:
             option = click.option(flag, name, type=type(default), help=help_text)
         command = option(command)
@@ -92,10 +64,11 @@ def finetune_command(
 
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        recipe = Recipe.of((read_recipe(config) if config else {}) | given)
+        table = (read_recipe(config) if config else {}) | given
+        _refuse_idle(table, given)
+        recipe = Recipe.of(table)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _refuse_idle(given, recipe)
     model, target = reading.one(source), load_task(task)
     channel_order(model, target.channels)
     warnings = [channel_note(model, target.channels)]
@@ -105,7 +78,7 @@ def finetune_command(
             f"{seen}: what is measured there is no measure for new cases" if seen else ""
         )
     notes([w for w in warnings if w], "warning")
-    with bar(recipe.iterations) as progress:
+    with training(recipe.iterations) as (tell, steps):
         finetune(
             model,
             target,
@@ -113,28 +86,14 @@ def finetune_command(
             out=out,
             resume=resume,
             command=sys.argv[1:],
-            progress=progress,
+            progress=steps,
+            tell=tell,
             report=lambda text: click.echo(str(text), err=True),
         )
     click.echo(run_text(out))
 
 
-def _refuse_idle(given: dict[str, Any], recipe: Recipe) -> None:
+def _refuse_idle(table: dict[str, Any], given: Collection[str]) -> None:
     """Raise UsageError where an option of the command line would do nothing."""
-    for name in (n for n, value in given.items() if value is not False):
-        methods = EFFECT.get(name, (recipe.method,))
-        if recipe.method not in methods:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} has no effect with --method {recipe.method}; it is for {', '.join(methods)}"
-            )
-    if recipe.init == "random" and "freeze" in given:
-        raise click.UsageError("--freeze has no effect with --init random, which trains everything")
-    if recipe.init == "random" and given.get("head") == "keep":
-        raise click.UsageError("--head keep has no effect with --init random, which draws it again")
-    if recipe.divisor == "pixels" and "min_foreground" in given:
-        raise click.UsageError("--min-foreground has no effect with --divisor pixels")
-    scaled = [n for n in ("extent", "clip", "min_range") if n in given]
-    if recipe.exponential and scaled:
-        raise click.UsageError(
-            f"--{scaled[0].replace('_', '-')} has no effect with --exponential, whose weight is no risk on a scale"
-        )
+    for what, beside, why in idle(asdict(Recipe()) | table, given):
+        raise click.UsageError(f"--{what.replace('_', '-')} has no effect with --{beside}{why}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import TASK, Finite, Reading, bar, fail, source_options
+from transfer_risk.cli.progress import training
+from transfer_risk.cli.shared import TASK, Finite, Reading, fail, source_options
 
 
 @click.command("predict")
@@ -52,22 +52,16 @@ def predict_command(
 @click.option("--licence", default="", help="SPDX name to record.")
 def pretrain_command(task: str, out: str, **options: Any) -> None:
     """Train a 2D U-Net on TASK from scratch: a new source, measured on the test cases."""
-    from transfer_risk.adapters import save_source
-    from transfer_risk.evaluation import check_cases, evaluate, mean_dice
     from transfer_risk.layouts import load_task
-    from transfer_risk.pretraining import pretrain
+    from transfer_risk.pretraining import pretrain, save_measured
     from transfer_risk.summaries import with_interval
 
     target = load_task(task)
-    if Path(out, "source.toml").exists():
-        raise ValueError(f"{out}: holds a source; choose another --out")
-    check_cases(target, [c for c in target.cases if c.id in target.test])
-    with bar(options["iterations"]) as progress:
-        source = pretrain(target, progress=progress, **options)
-    save_source(source, out)
-    if not target.test:
+    with training(options["iterations"]) as (tell, steps):
+        make = partial(pretrain, target, progress=steps, tell=tell, **options)
+        dice = save_measured(make, target, out, tell=tell)
+    if dice is None:
         click.echo(f"{out}: not measured, as the task has no test case")
         return
-    dice = mean_dice(evaluate(source, target, distances=False))
     cases = f"{dice.cases} test case{'' if dice.cases == 1 else 's'}"
     click.echo(f"{out}: Dice {with_interval(dice)} on {cases}")

@@ -8,7 +8,8 @@ from typing import Any
 
 import rich_click as click
 
-from transfer_risk.cli.shared import Finite, Reading, notes, source_options, status
+from transfer_risk.cli.progress import status
+from transfer_risk.cli.shared import Finite, Reading, notes, source_options
 
 POSSIBLE = {"run": ("maps", "curves"), "task": ("maps",), "ranking": ("ranking",)}
 ALONE = {

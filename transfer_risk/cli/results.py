@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
-from transfer_risk.cli.shared import BASE, FORMAT, fail, load_runs, status
+from transfer_risk.cli.progress import status
+from transfer_risk.cli.shared import BASE, FORMAT, fail, load_runs
 
 
 @click.command("compare")

@@ -1,11 +1,10 @@
-"""What several commands share: arguments, progress on stderr, and how failures end."""
+"""What several commands share: arguments, sentences on stderr, and how failures end."""
 
 from __future__ import annotations
 
 import functools
 import math
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import rich_click as click
+
+from transfer_risk.options import LARGEST_BASE
 
 
 class Finite(click.FloatRange):
@@ -26,9 +27,8 @@ class Finite(click.FloatRange):
         return number
 
 
-BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, 1e6))
+BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, LARGEST_BASE))
 TASK = click.argument("task", type=click.Path(exists=True, dir_okay=False))
-ESTIMATED = 12  # iterations after which the time is estimated
 CACHE = click.option(
     "--cache",
     default=1.0,
@@ -163,44 +163,6 @@ def load_runs(paths: Sequence[str]) -> tuple[list[Any], list[str]]:
     if not runs:
         raise ValueError("; ".join(failed))
     return runs, failed
-
-
-@contextmanager
-def status() -> Iterator[Callable[[str], None]]:
-    """A line on stderr that says what is under way; nothing where stderr is no terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status("reading") as status:
-        yield status.update
-
-
-@contextmanager
-def bar(total: int) -> Iterator[Callable[[int, float], None]]:
-    """A progress bar with loss and remaining time on stderr, after a first estimate of the time it will take."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("loss {task.fields[loss]:.3f}"), BarColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    clock: list[tuple[int, float]] = []
-    bar = Progress(*columns, console=console)
-    line = bar.add_task("", total=total, loss=float("nan"))
-
-    def update(iteration: int, loss: float) -> None:
-        bar.start()  # nothing is drawn for what is refused, or finished already
-        bar.update(line, completed=iteration, loss=loss)
-        clock.append((iteration, time.monotonic()))
-        if len(clock) == ESTIMATED:
-            (first, start), (last, now) = clock[1], clock[-1]
-            seconds = (now - start) / (last - first) * (total - last)
-            console.print(f"about {seconds / 60:.1f} min for {total - last:,} more iterations")
-
-    try:
-        yield update
-    finally:
-        if clock:
-            bar.stop()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from transfer_risk.adapters import load_source
+from transfer_risk.callbacks import Tell
 from transfer_risk.doctor.cohort import check_cohort
 from transfer_risk.doctor.division import check_split
 from transfer_risk.doctor.examination import examine
@@ -28,7 +29,7 @@ def diagnose(
     sources: Sequence[Source | str | Path] = (),
     *,
     read: Callable[[str | Path], Source] = load_source,
-    progress: Callable[[str], None] | None = None,
+    progress: Tell | None = None,
 ) -> list[Finding]:
     """Findings on a task's files, labels, intensities and split, and on how sources fit it; errors first.
 

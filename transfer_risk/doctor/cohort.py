@@ -12,6 +12,7 @@ from nibabel.affines import voxel_sizes
 
 from transfer_risk.doctor.examination import Examined, undeclared
 from transfer_risk.doctor.finding import Finding
+from transfer_risk.tables import leep_floor
 from transfer_risk.tasks import Task
 from transfer_risk.textrows import listed
 
@@ -94,14 +95,13 @@ def _rare(name: str, part: str, having: int, cases: int) -> Finding | None:
 
 def _shares(task: Task, counts: np.ndarray, cases: int) -> str:
     share = counts / max(counts.sum(), 1)
-    floor = float((share * np.log(np.where(share > 0, share, 1.0))).sum())
     parts = (
         f"{name} {n:,} ({100 * s:.2f} %)"
         for name, n, s in zip(task.classes, counts, share, strict=True)
     )
     return (
         f"voxels that count in {cases} training cases: {', '.join(parts)}; a source that knows nothing has LEEP -H(Y) = "
-        f"{floor:.4f} nats"
+        f"{leep_floor(counts):.4f} nats"
     )
 
 

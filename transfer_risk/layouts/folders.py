@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.layouts.dataset import Dataset
 from transfer_risk.layouts.reading import LAYOUTS, no_case, read_dataset, recognised
 
 
 def labelled(
-    root: Path, layout: str | None, *, allow_missing: bool, tell: Callable[[str], None]
+    root: Path, layout: str | None, *, allow_missing: bool, tell: Tell
 ) -> list[tuple[Path, str, Dataset]]:
     """Data sets with a labelled case at or right below root, each with its folder and the name of its layout.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.files import explained, write_text
 from transfer_risk.layouts.choices import choices_of, written_twice
 from transfer_risk.layouts.dataset import Choice, Dataset
@@ -32,8 +33,8 @@ def write_tasks(
     group: str | None = None,
     partitions: str | Path | None = None,
     allow_missing: bool = False,
-    note: Callable[[str], None] | None = None,
-    failed: Callable[[str], None] | None = None,
+    note: Tell | None = None,
+    failed: Tell | None = None,
 ) -> list[Path]:
     """Write one task file for each task in a data folder, or in each of its subfolders; the files' paths.
 
