@@ -23,6 +23,7 @@ REFERENCES = {
     "": ("vanilla, 30 iterations more", LONGER),
     "_plain": ("vanilla", "vanilla"),
     "_dice": ("CE + Dice", "CE + Dice"),
+    "_probe": ("probe + CE + Dice", "probe + CE + Dice"),
     "_scratch": ("from scratch", "scratch"),
 }
 """What the recommended recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
