@@ -15,6 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.plotting import save_figure
 
 SIZES = {  # mm, cases, steps of pretraining and of fine-tuning
@@ -53,7 +54,7 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
 
 def main() -> None:
     """Run at the asked size and write the figures."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     for anatomy in ("tissue", "tumour"):
         with tempfile.TemporaryDirectory() as folder:
             figure = draw(Path(folder), anatomy, options.size)

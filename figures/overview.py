@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.overlays import classes_over, draw, draw_bar, empty_figure, risk_over
 from transfer_risk.pages import PALETTE
 from transfer_risk.plotting import save_figure
@@ -216,7 +217,7 @@ def arrow(
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = overview(arrays(Path(folder), options.size))
     save_figure(figure, options.out / "overview.png", dpi=250)

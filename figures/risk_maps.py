@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.plotting import plot_risk, save_figure
 
 SIZES = {"smoke": (6.0, 4, 3), "quick": (3.0, 6, 200), "full": (2.0, 8, 600)}  # mm, cases, steps
@@ -61,7 +62,7 @@ def _panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = draw(Path(folder), options.size)
     save_figure(figure, options.out / "risk_maps.png", dpi=200)
