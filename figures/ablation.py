@@ -27,6 +27,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "recipe": str}))
     lines = rows_of(table)
     cohorts = study.cohorts_in(table)
+    figure: Figure
     figure, axes = study.chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
     for ax, (anatomy, name) in zip(axes, cohorts.items(), strict=True):
         own = table[table["anatomy"] == anatomy]

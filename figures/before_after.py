@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 import transfer_risk as tr
 from transfer_risk import study
-from transfer_risk.plotting import save_figure
 
 SIZES = {  # mm, cases, steps of pretraining and of fine-tuning
     "smoke": dict.fromkeys(("tissue", "tumour"), (8.0, 6, 3, 2)),
@@ -58,8 +57,8 @@ def main() -> None:
     for anatomy in ("tissue", "tumour"):
         with tempfile.TemporaryDirectory() as folder:
             figure = draw(Path(folder), anatomy, options.size)
-            save_figure(figure, options.out / f"before_after_{anatomy}.png")
+            tr.save_figure(figure, options.out / f"before_after_{anatomy}.png")
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -33,6 +33,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     beyond = tables["recipes_confirmed.csv"]
     rows = {PAPER: gain(pd.concat(paper)), BEYOND: gain(beyond[beyond["slices"] == 0])}
     cohorts = study.cohorts_in(pd.concat(rows.values()))
+    figure: Figure
     figure, axes = study.chart_panels(len(cohorts), rows=2, height=5.6)
     for number, (title, gains) in enumerate(rows.items()):
         own = axes[number * len(cohorts) : (number + 1) * len(cohorts)]

@@ -31,6 +31,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     gains = [gain(block) for block in blocks]
     sizes = np.concatenate([np.abs(g.to_numpy()).ravel() for g in gains])
     limit = max(1.0, float(np.nanpercentile(sizes, SATURATED)))
+    figure: Figure
     figure, axes = study.chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
     for ax, block, name, gained in zip(
         axes, blocks, study.cohorts_in(table).values(), gains, strict=True

@@ -52,6 +52,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             f"ranking_confirmed.csv; got none; python {PROGRAM} writes both again"
         )
     tall = max(2.4, 0.8 + 0.17 * summary["score"].nunique())
+    figure: Figure
     figure, axes = study.chart_panels(
         3, rows=len(cohorts), height=0.3 + tall * len(cohorts), widths=(1, 1, 0.9)
     )

@@ -39,6 +39,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
         )
     means = over_pairs(lost)
     cohorts = study.cohorts_in(means)
+    figure: Figure
     figure, axes = study.chart_panels(
         len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts)
     )

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
-    {"files", "intervals", "significance", "textrows", "tomlfiles"},
+    {"files", "colours", "intervals", "significance", "textrows", "tomlfiles"},
     {"imagefiles"},
     {"transferability", "tables", "verdicts", "scoretables"},
     {"riskmap", "overlaps"},

@@ -96,7 +96,7 @@ def test_the_workers_of_a_killed_study_end_too(tmp_path):
     code += f"study.run_jobs({jobs!r}, t.slow, {str(tmp_path / 'rows.csv')!r}, processes=2)"
     running_study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     paths = [Path(job["pid"]) for job in jobs]
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not all(p.exists() and p.read_text() for p in paths) and time.monotonic() < until:
         time.sleep(0.1)
     workers = [int(p.read_text()) for p in paths]
@@ -128,6 +128,31 @@ def test_vanilla_of_later_stops_is_a_recipe_of_its_own():
         (few, study.LONGER): (50, 4),
         (few, "risk-map"): (50, 5),
     }
+
+
+def test_means_over_pairs_have_an_interval_over_targets_too():
+    index = pd.MultiIndex.from_tuples(
+        [("a", "x"), ("b", "x"), ("a", "y"), ("b", "z")], names=["source", "target"]
+    )
+    values = np.array([0.1, 0.3, 0.9, math.nan])
+    pairs, targets = study.over_pairs(pd.Series(values, index), bounds=(0.0, 1.0))
+    for found, known in ((pairs, values[:3]), (targets, np.array([0.2, 0.9]))):
+        assert found.cases == len(known) and found.value == pytest.approx(known.mean())
+        low, high = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
+        assert low < 0 and high > 1  # no share is
+        assert list(study.ends(found, "auroc_", "_shared").items()) == [
+            ("auroc_low_shared", 0.0),
+            ("auroc_high_shared", 1.0),
+        ]
+    free, _ = study.over_pairs(pd.Series(values, index))
+    assert free.interval()[0] < 0
+
+
+def test_a_table_is_written_with_its_folder(tmp_path):
+    table = pd.DataFrame({"x": [1 / 3]})
+    for digits, words in (("%.4g", "0.3333"), (None, repr(1 / 3))):
+        study.write_table(table, tmp_path / "new" / "t.csv", digits=digits)
+        assert (tmp_path / "new" / "t.csv").read_text() == f"x\n{words}\n"
 
 
 def test_paired_summary_equals_a_loop():

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from transfer_risk.colours import BLUE, RUST
 from transfer_risk.files import written
 from transfer_risk.overlays import colour_map, draw, draw_contour, empty_figure, risk_over
 from transfer_risk.riskmap import RiskMap
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from transfer_risk.ranking import Ranking
 
 FLOORS = {"leep": "leep_floor", "leep_loo": "leep_loo_floor", "nce": "leep_floor"}
-BLUE, RUST = "#1f4e79", "#b3541e"
 UNDATED: dict[str, dict[str, None]] = {
     ".png": {},
     ".pdf": {"CreationDate": None},

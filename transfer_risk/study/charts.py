@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
+from transfer_risk.colours import BLUE as BLUE
+from transfer_risk.colours import COLOURS, GREY
+from transfer_risk.colours import RUST as RUST
 from transfer_risk.overlays import empty_figure
 
 if TYPE_CHECKING:
@@ -18,9 +21,6 @@ if TYPE_CHECKING:
 
 COHORTS = {"tissue": "tissue", "tumour": "tumour", "partitions": "tumour"}
 """What panels are called, in their order, by anatomy."""
-BLUE, RUST, GREY = "#0072b2", "#d55e00", "#8c8c8c"
-COLOURS = (BLUE, RUST, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
-"""Okabe and Ito's, for colour-blind readers, the strongest on white first; then brown."""
 MARKERS = "osD^vPX*"
 TEXT_SIZE = 7.0
 DODGE = 2.5  # points between two marks at one place
