@@ -13,12 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
-VANILLA: dict[str, Any] = {"method": "vanilla"}
-MAP: dict[str, Any] = {"method": "risk-map"}
-BOTH = {"vanilla": VANILLA, "risk-map": MAP}
-PROTOCOL = "as in the paper"
+BOTH, MAP = study.BOTH, study.BOTH["risk-map"]
 TUNED = "tuned decision"
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "base": BOTH | {f"base {base:g}": MAP | {"base": base} for base in (1.0, 2.0, 3.16, 100.0)},
@@ -62,51 +59,51 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
+    options = study.job_options(__doc__, {"--seeds": study.TRANSFER_OPTIONS["--seeds"]})
+    parts = [rows_of(study.transfer_study(options, a), options.size) for a in study.TASKS]
     table = pd.concat(parts, ignore_index=True)
     groups = ["group", "anatomy", "iterations"]
     summaries = {
-        "": tr.recipe_summary(tr.regular(table), groups, "risk-map"),
-        "_protocol": tr.recipe_summary(beside_protocol(table), groups, PROTOCOL),
+        "": study.recipe_summary(study.regular(table), groups, "risk-map"),
+        "_protocol": study.recipe_summary(beside_protocol(table), groups, study.PROTOCOL),
     }
-    tr.write_summaries(table, options.out / "ablation.csv", summaries)
+    study.write_summaries(table, options.out / "ablation.csv", summaries)
 
 
 def beside_protocol(table: pd.DataFrame) -> pd.DataFrame:
     """Either method of the groups that train otherwise, each a group of its own beside that method of the first group."""
-    both = tr.regular(table)
+    both = study.regular(table)
     both = both[both["recipe"].isin(BOTH)]
     first = both["group"] == next(iter(GROUPS))
     parts = []
     for group in dict.fromkeys(both["group"]):
         if list(GROUPS[group]) == list(BOTH):
             own = both[first | (both["group"] == group)]
-            recipe = own["recipe"].where(own["group"] == group, PROTOCOL)
+            recipe = own["recipe"].where(own["group"] == group, study.PROTOCOL)
             parts.append(own.assign(group=f"{group}: " + own["recipe"], recipe=recipe))
     return pd.concat(parts, ignore_index=True)
 
 
-def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
+def rows_of(plan: study.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of all variants on the pairs of one cohort, measured after 50 and 200 iterations."""
-    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
+    pairs = study.PAIRS[plan.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
     groups = {name: GROUPS[name] for name in ("base", "SGD")} if size == "smoke" else GROUPS
-    study.prepare(sorted({source for source, _ in pairs}))
+    plan.prepare(pairs)
     jobs = [
-        job | ({"tuned": job["stops"]} if group == TUNED else {})
+        job
         for group, variants in groups.items()
-        for job in study.jobs(
+        for job in plan.jobs(
             pairs,
             variants,
-            stops=study.size.stops[:2],
+            stops=plan.size.stops[:2],
             labels={"group": group},
-            tuned=False,
+            tuned="every" if group == TUNED else "none",
         )
     ]
-    table = study.run(jobs, f"ablation-{study.anatomy}")
+    table = plan.run(jobs, f"ablation-{plan.anatomy}")
     tuned = table.pop("decision") == "tuned"
     return table[tuned | (table["group"] != TUNED)]
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

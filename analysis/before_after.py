@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import transfer_risk as tr
+from transfer_risk import study
 
-RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
 QUANTITIES = (
     *("dice", "transferability", "area_50", "components", "component_size"),
     *("distance_source", "distance_target"),
@@ -29,14 +28,14 @@ TABLE = ["anatomy", "source", "target", "seed", "recipe", "quantity"]
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, tr.TRANSFER_OPTIONS)
+    options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
     jobs = [job for anatomy in anatomies(options) for job in jobs_of(anatomy, options)]
     path = options.work / "before_after_rows.csv"
-    rows = tr.run_study(jobs, changed, path, processes=options.processes, progress=tr.tell)
+    rows = study.run_jobs(jobs, changed, path, processes=options.processes, progress=study.tell)
     table = rows[[*TABLE, "before", "after", "change"]]
-    table.to_csv(options.out / "before_after.csv", index=False, float_format="%.6g")
+    study.write_table(table, options.out / "before_after.csv", digits="%.6g")
     short = summary(table)
-    short.to_csv(options.out / "before_after_summary.csv", index=False, float_format="%.4g")
+    study.write_table(short, options.out / "before_after_summary.csv")
     print(short.to_string(index=False, float_format="{:.4g}".format))
 
 
@@ -44,30 +43,27 @@ def anatomies(options: Namespace) -> list[str]:
     """Both cohorts, or the one that the user's data stand for."""
     if options.data:
         return ["partitions" if options.partitions else "tissue"]
-    return list(tr.TASKS)
+    return list(study.TASKS)
 
 
 def jobs_of(anatomy: str, options: Namespace) -> list[dict[str, Any]]:
     """One job per pair and seed, after its models were trained where they are not there yet."""
-    study = tr.transfer_study(options, anatomy)
-    study.prepare(sorted({source for source, _ in study.pairs}))
-    made = study.jobs(study.pairs, RECIPES)
-    study.run(made, f"before_after-{anatomy}")
+    plan = study.transfer_study(options, anatomy)
+    plan.prepare(plan.pairs)
+    made = plan.jobs(plan.pairs, study.BOTH)
+    plan.run(made, f"before_after-{anatomy}")
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for job in made:
         shared = {name: job[name] for name in ("anatomy", "source", "target", "seed", "folder")}
-        jobs.setdefault(tuple(shared.values()), shared)[job["recipe"]] = str(tr.model_path(job))
+        jobs.setdefault(tuple(shared.values()), shared)[job["recipe"]] = str(study.model_path(job))
     return list(jobs.values())
 
 
 def changed(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each recipe changed for one pair, on one span over all maps; means over test cases."""
-    place = Path(job["folder"])
-    changes = tr.map_changes(
-        tr.load_source(place / "sources" / job["source"]),
-        tr.cohort_task(place, "target", job["target"]),
-        {name: tr.load_source(job[name]) for name in RECIPES},
-    )
+    task, source = study.tasks_of(job)
+    students = {name: tr.load_source(job[name]) for name in study.BOTH}
+    changes = tr.map_changes(source, task, students)
     return [
         {
             "recipe": c.run,
@@ -96,13 +92,11 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         vanilla = means.xs((anatomy, quantity, "vanilla"), level=[0, 1, 2])["change"]
         own = block["change"].droplevel([0, 1, 2])
         for name, values in (("change", own), ("against_vanilla", own - vanilla)):
-            row |= tr.Estimate.mean(values.to_numpy()).columns(name)
-            units = tr.Estimate.mean(values.groupby(level="target").mean().to_numpy())
-            bounds = zip(("low", "high"), units.interval(), strict=True)
-            row |= {f"{name}_{end}_shared": bound for end, bound in bounds}
+            mean, units = study.over_pairs(values)
+            row |= mean.columns(name) | study.ends(units, f"{name}_", "_shared")
         rows.append(row | {"pairs": int(own.notna().sum())})
     return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 import transfer_risk as tr
+from transfer_risk import study
 
 SIZES = {  # shape of a case, window, channels, numbers of cases, what is done
     "smoke": ((48, 48, 31), (32, 32, 32), (1,), (2,), ("score",)),
@@ -102,17 +103,15 @@ def measure(size: str, channels: int) -> list[dict[str, object]]:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    options = tr.program_options(__doc__, {"--peak": {"nargs": 5, "help": argparse.SUPPRESS}})
+    options = study.program_options(__doc__, {"--peak": {"nargs": 5, "help": argparse.SUPPRESS}})
     if options.peak:
         folder, size, what, channels, cases = options.peak
         print_peak(Path(folder), size, what, int(channels), int(cases))
         return
     size = options.size
     rows = [row for channels in SIZES[size][2] for row in measure(size, channels)]
-    options.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(options.out / "benchmark_memory.csv", index=False, float_format="%.4g")
+    study.write_table(pd.DataFrame(rows), options.out / "benchmark_memory.csv")
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

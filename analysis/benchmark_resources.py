@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 
 import transfer_risk as tr
+from transfer_risk import study
 
 SIZES = {  # slices of a case, cases for the share; few and many cases for memory; repeats of --help
     "smoke": (2, 2, (2, 4), 2),
@@ -129,7 +130,7 @@ def help_ratio(repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    options = tr.program_options(
+    options = study.program_options(
         __doc__, {"--peak": {"nargs": 3, "type": int, "help": argparse.SUPPRESS}}
     )
     if options.peak:
@@ -144,12 +145,9 @@ def main() -> None:
         "cache_mib": CACHE / 2**20,
     }
     figures |= help_ratio(repeats)
-    options.out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([figures]).to_csv(
-        options.out / "benchmark_resources.csv", index=False, float_format="%.4g"
-    )
+    study.write_table(pd.DataFrame([figures]), options.out / "benchmark_resources.csv")
     print(json.dumps({k: float(f"{v:.4g}") for k, v in figures.items()}, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

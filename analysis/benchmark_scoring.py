@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import transfer_risk as tr
+from transfer_risk import study
 
 SIZES = {  # pixels, repeats, pixels of the exactness line
     "smoke": ([10_000], 2, 100_000),
@@ -118,16 +119,15 @@ def running_sum(start: Tensor, values: Tensor) -> Tensor:
 
 def main() -> None:
     """Run at the asked size, print, and write the tables."""
-    options = tr.program_options(__doc__)
+    options = study.program_options(__doc__)
     torch.set_num_threads(1)
     sizes, repeats, many = SIZES[options.size]
     rows = [compare(pixels, classes, repeats) for pixels in sizes for classes in (2, 4, 21)]
-    options.out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    table.to_csv(options.out / "benchmark_scoring.csv", index=False, float_format="%.4g")
+    study.write_table(table, options.out / "benchmark_scoring.csv")
     print(table.to_string(index=False, float_format="{:.4g}".format))
     errors = exactness(many, piece=min(1_000_000, many))
-    pd.DataFrame([errors]).to_csv(options.out / "exactness.csv", index=False, float_format="%.3g")
+    study.write_table(pd.DataFrame([errors]), options.out / "exactness.csv", digits="%.3g")
     print(
         f"\nrelative error at {errors['pixels']:,} pixels: library {errors['library_error']:.1e}, ",
         end="",
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.features import Features
 from transfer_risk.fitting import State, fit
 from transfer_risk.heads import freeze, training_mode
@@ -147,17 +148,16 @@ def compare(width: int, slices: int, steps: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run at the asked size, print and write the table."""
-    options = tr.program_options(__doc__)
+    options = study.program_options(__doc__)
     widths, slices, steps, rounds = SIZES[options.size]
     table = pd.DataFrame([compare(width, slices, steps, rounds) for width in widths])
     table["amx"] = torch.cpu._is_amx_tile_supported()
     table["threads"] = torch.get_num_threads()
-    options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "benchmark_training.csv", index=False, float_format="%.4g")
+    study.write_table(table, options.out / "benchmark_training.csv")
     print(table.to_string(index=False, float_format="{:.4g}".format))
     if not table["amx"].any():
         print("This processor has no AMX; bfloat16 ran without it.")
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -12,34 +12,34 @@ from dataclasses import replace
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
 SEEDS = {"smoke": 1, "quick": 1, "full": 3}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__)
+    options = study.job_options(__doc__)
     parts = [
-        rows_of(tr.transfer_study(options, anatomy), options.size)
+        rows_of(study.transfer_study(options, anatomy), options.size)
         for anatomy in ("tissue", "tumour")
     ]
-    tr.write_transfer_table(
+    study.write_transfer_table(
         pd.concat(parts, ignore_index=True),
         options.out / "compare_methods.csv",
         groups=["anatomy", "iterations", "decision"],
     )
 
 
-def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
+def rows_of(plan: study.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of one anatomy, measured after the last iteration alone."""
-    seeds = replace(study.size, seeds=SEEDS[size], stops=study.size.stops[-1:])
-    own = replace(study, first_seed=0, size=seeds)
-    pairs = tr.PAIRS[study.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
-    own.prepare(sorted({source for source, _ in pairs}))
-    recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
-    return own.run(own.jobs(pairs, recipes), f"compare_methods-{study.anatomy}")
+    seeds = replace(plan.size, seeds=SEEDS[size], stops=plan.size.stops[-1:])
+    own = replace(plan, first_seed=0, size=seeds)
+    pairs = study.PAIRS[plan.anatomy][: {"smoke": 1, "quick": 2}.get(size)]
+    own.prepare(pairs)
+    recipes = {name: study.RECIPES[name] for name in study.METHODS}
+    return own.run(own.jobs(pairs, recipes), f"compare_methods-{plan.anatomy}")
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.tables import Tables, leep_estimates
 
 CLASSES = ("background", "core", "rim")
@@ -108,7 +108,7 @@ def wilson(hits: int, studies: int) -> tuple[float, float]:
 
 def main() -> None:
     """Run at the asked size, print and write the table."""
-    options = tr.program_options(__doc__, {"--seed": {"type": int, "default": 0}})
+    options = study.program_options(__doc__, {"--seed": {"type": int, "default": 0}})
     rng = np.random.default_rng(options.seed)
     rows = []
     for sigma in SIGMAS:
@@ -117,10 +117,9 @@ def main() -> None:
             print(f"sigma {sigma}, {cases} cases", file=sys.stderr)
             rows += run(cases, sigma, float(leep_of(population)), options.size, rng)
     table = pd.DataFrame(rows).assign(seed=options.seed)
-    options.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out / "interval_coverage.csv", index=False, float_format="%.4g")
+    study.write_table(table, options.out / "interval_coverage.csv")
     print(table.to_string(index=False, float_format="{:.4g}".format))
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 import transfer_risk as tr
+from transfer_risk import study
 
 SIZES = {"smoke": (2, 20), "quick": (8, 40), "full": (20, 40)}  # moments, iterations
 FILES = ("model/model.safetensors", "model/source.toml", "metrics.csv", "config.toml")
@@ -115,7 +116,7 @@ def training_seconds(out: Path) -> float:
 
 def main() -> None:
     """Run at the asked size, print and write the figures."""
-    options = tr.program_options(__doc__)
+    options = study.program_options(__doc__)
     moments, iterations = SIZES[options.size]
     with tempfile.TemporaryDirectory() as folder:
         inputs, whole = write_inputs(Path(folder)), Path(folder) / "whole"
@@ -124,14 +125,13 @@ def main() -> None:
         for number in range(moments):
             rows.append(moment(number, inputs, whole, iterations, training_seconds(whole)))
             print(rows[-1], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    table.to_csv(options.out / "kill_resume.csv", index=False)
+    study.write_table(table, options.out / "kill_resume.csv", digits=None)
     if not (table["identical"] & table["killed"]).all():
-        raise SystemExit(
+        raise RuntimeError(
             "a run was not killed, or the resumed one differs from the undisturbed one"
         )
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

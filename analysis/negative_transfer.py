@@ -10,35 +10,33 @@ of hardness) and negative_transfer_summary.csv (means over pairs, t intervals). 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import transfer_risk as tr
-from transfer_risk.intervals import SHARE
+from transfer_risk import study
 
-RECIPES = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
-SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
 UNITS = ("anatomy", "recipe", "scope")
 BESIDE = (
     *("lost", "gained", "wrong", "auroc_wrong", "auroc_gained", "auroc_lost_gained"),
     *("auroc_matched", "auroc_boundary", "dice", "dice_scratch", "dice_difference"),
 )
+BOUNDS = dict.fromkeys(("auroc", "auroc_matched"), (0.0, 1.0))
+"""Where intervals of these end."""
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    jobs = [job for anatomy in tr.TASKS for job in jobs_of(anatomy, options)]
-    rows = tr.run_study(
+    options = study.job_options(__doc__, {"--seeds": study.TRANSFER_OPTIONS["--seeds"]})
+    jobs = [job for anatomy in study.TASKS for job in jobs_of(anatomy, options)]
+    rows = study.run_jobs(
         jobs,
         measured,
         options.work / "negative_transfer_rows.csv",
         processes=options.processes,
-        progress=tr.tell,
+        progress=study.tell,
     ).drop(columns=["folder", "student", "scratch"])
     deciles = [name for name in rows if name.startswith("decile_")]
     table = rows.drop(columns=deciles)
@@ -48,23 +46,24 @@ def main() -> None:
         ("negative_transfer_deciles", by_decile(rows, deciles), "%.5g"),
         ("negative_transfer_summary", short, "%.4g"),
     ):
-        made.to_csv(options.out / f"{name}.csv", index=False, float_format=digits)
+        study.write_table(made, options.out / f"{name}.csv", digits=digits)
     print(short.to_string(index=False, float_format="{:.3g}".format))
 
 
 def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
     """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
-    study = tr.transfer_study(options, anatomy)
-    tasks = tr.TASKS[anatomy]
-    targets = {target: next(t for t in tasks if t != target) for _, target in study.pairs}
-    study.prepare(sorted({s for s, _ in study.pairs} | set(targets.values())))
-    tuned = study.jobs(study.pairs, RECIPES)
-    scratch = study.jobs([(source, target) for target, source in targets.items()], SCRATCH)
-    study.run([*scratch, *tuned], f"negative_transfer-{anatomy}")
-    references = {(job["target"], job["seed"]): str(tr.model_path(job)) for job in scratch}
+    plan = study.transfer_study(options, anatomy)
+    tasks = study.TASKS[anatomy]
+    targets = {target: next(t for t in tasks if t != target) for _, target in plan.pairs}
+    fresh = [(source, target) for target, source in targets.items()]
+    plan.prepare([*plan.pairs, *fresh])
+    tuned = plan.jobs(plan.pairs, study.BOTH)
+    scratch = plan.jobs(fresh, study.SCRATCH)
+    plan.run([*scratch, *tuned], f"negative_transfer-{anatomy}")
+    references = {(job["target"], job["seed"]): str(study.model_path(job)) for job in scratch}
     return [
         {name: job[name] for name in ("anatomy", "seed", "recipe", "source", "target", "folder")}
-        | {"iterations": int(job["tuned"]), "student": str(tr.model_path(job))}
+        | {"iterations": plan.size.stops[-1], "student": str(study.model_path(job))}
         | {"scratch": references[job["target"], job["seed"]]}
         for job in tuned
     ]
@@ -72,10 +71,10 @@ def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
 
 def measured(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per scope; Dice in per cent is that of the whole task in each of them."""
-    place = Path(job["folder"])
+    task, source = study.tasks_of(job)
     found = tr.negative_transfer(
-        tr.load_source(place / "sources" / job["source"]),
-        tr.cohort_task(place, "target", job["target"]),
+        source,
+        task,
         student=tr.load_source(job["student"]),
         scratch=tr.load_source(job["scratch"]),
     )
@@ -113,29 +112,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     means = table.groupby([*UNITS, "source", "target"], sort=False)[numbers].mean()
     result = []
     for names, block in means.groupby(level=list(UNITS), sort=False):
-        estimates = {name: mean(block[name], name) for name in numbers}
-        auroc = estimates["auroc"]
+        estimates = {n: study.over_pairs(block[n], bounds=BOUNDS.get(n)) for n in numbers}
+        auroc, _ = estimates["auroc"]
         row = dict(zip(UNITS, names, strict=True)) | {"auroc": auroc.value}
-        row |= dict(zip(("low", "high"), auroc.interval(), strict=True)) | {"pairs": auroc.cases}
+        row |= study.ends(auroc) | {"pairs": auroc.cases}
         for name in numbers[1:]:
-            own = estimates[name]
+            own, _ = estimates[name]
             row |= own.columns(name) if name in with_interval else {name: own.value}
         for name in with_interval:
-            units = mean(block[name].groupby(level="target").mean(), name)
-            row |= dict(
-                zip((f"{name}_low_shared", f"{name}_high_shared"), units.interval(), strict=True)
-            )
+            row |= study.ends(estimates[name][1], f"{name}_", "_shared")
         gains = block["dice_difference"]
         row |= {"dice_difference_median": gains.median(), "below": int((gains < 0).sum())}
         result.append(row)
     return pd.DataFrame(result)
 
 
-def mean(values: pd.Series[float], name: str) -> tr.Estimate:
-    """Mean over pairs or targets, whose interval ends where an AUROC does."""
-    bounds = SHARE if name in ("auroc", "auroc_matched") else (-math.inf, math.inf)
-    return tr.Estimate.mean(values.to_numpy(), bounds=bounds)
-
-
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

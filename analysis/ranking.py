@@ -13,15 +13,14 @@ iterations too; the results are ranking_confirmed*.csv then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import transfer_risk as tr
-from transfer_risk.auditing import MEASURES
+from transfer_risk import study
 
-AUDITED = ("vanilla", "risk-map", "probe + adaptive-risk")
+AUDITED = ("vanilla", "risk-map", study.PROBED)
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
 AGAINST = ("random", "leep")
 """Choices whose regret is taken from that of each score, target by target."""
@@ -31,56 +30,56 @@ NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    seeds = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
-    options = tr.study_options(__doc__, seeds)
+    seeds = {"--seeds": study.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
+    options = study.job_options(__doc__, seeds)
     other = options.seed is not None
-    name, recipes = ("ranking_confirmed", tr.CONFIRMED) if other else ("ranking", AUDITED)
+    name, recipes = ("ranking_confirmed", study.CONFIRMED) if other else ("ranking", AUDITED)
     parts = []
-    for anatomy, tasks in tr.TASKS.items():
-        study = tr.transfer_study(options, anatomy)
+    for anatomy, tasks in study.TASKS.items():
+        plan = study.transfer_study(options, anatomy)
         own = tasks[:3] if options.size == "smoke" else tasks
         targets = own[: 1 if options.size == "smoke" else 6]
-        long = study.size.long if other else ()
-        parts.append(scores_and_dice(study, own, targets, recipes, long))
+        long = plan.size.long if other else ()
+        parts.append(scores_and_dice(plan, own, targets, recipes, long))
     table = pd.concat(parts, ignore_index=True)
-    table.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+    study.write_table(table, options.out / f"{name}.csv", digits="%.6g")
     reached = [c.removeprefix("reached[")[:-1] for c in table if c.startswith("reached[")]
     summary = pd.DataFrame(
-        [row for a in (*tr.TASKS, "all") for r in reached for row in audited(table, a, r)]
+        [row for a in (*study.TASKS, "all") for r in reached for row in audited(table, a, r)]
     )
-    summary.to_csv(options.out / f"{name}_summary.csv", index=False, float_format="%.4g")
+    study.write_table(summary, options.out / f"{name}_summary.csv")
     regret = summary[summary["measure"] == "regret"]
     print(regret.to_string(index=False, float_format="{:.2f}".format))
 
 
 def scores_and_dice(
-    study: tr.TransferStudy,
+    plan: study.TransferStudy,
     tasks: tuple[str, ...],
     targets: tuple[str, ...],
     recipes: tuple[str, ...],
     long: tuple[int, ...],
 ) -> pd.DataFrame:
     """One row per target, seed and source: scores, naive choices, and the Dice in [0, 1] reached by each recipe."""
-    own = study.prepare(tasks)
+    pairs = [(s, t) for t in targets for s in tasks if s != t]
+    own = plan.prepare(pairs)
     jobs = [
-        {"anatomy": study.anatomy, "seed": seed, "task": target, "candidates": " ".join(tasks)}
-        | {"folder": str(study.place(seed))}
+        {"anatomy": plan.anatomy, "seed": seed, "task": target, "candidates": " ".join(tasks)}
+        | {"folder": str(plan.place(seed))}
         for target in targets
-        for seed in study.seeds
+        for seed in plan.seeds
     ]
-    path = study.folder / f"scores-{study.anatomy}.csv"
-    scores = tr.run_study(jobs, score, path, processes=study.processes, progress=study.progress)
+    path = plan.folder / f"scores-{plan.anatomy}.csv"
+    scores = study.run_jobs(jobs, score, path, processes=plan.processes, progress=plan.progress)
     table = scores.drop(columns=["candidates", "folder"]).merge(own, on=["source", "seed"])
     parts = table["source"].str.rsplit("-", n=1, expand=True)
     wanted = table["task"].str.rsplit("-", n=1, expand=True)
     table["same_modality"] = (parts[1] == wanted[1]).astype(float)
-    kind = "same_class" if study.anatomy == "tissue" else "same_institution"
+    kind = "same_class" if plan.anatomy == "tissue" else "same_institution"
     table[kind] = (parts[0] == wanted[0]).astype(float)
-    pairs = [(s, t) for t in targets for s in tasks if s != t]
-    named = {r: tr.RECIPES[r] for r in recipes}
-    last, stops = study.size.stops[-1], (*study.size.stops, *long)
-    jobs = study.jobs(pairs, named, stops=stops, tuned=not long)
-    rows = study.run(jobs, f"ranking-{study.anatomy}")
+    named = {r: study.RECIPES[r] for r in recipes}
+    last, stops = plan.size.stops[-1], (*plan.size.stops, *long)
+    jobs = plan.jobs(pairs, named, stops=stops, tuned="none" if long else "last")
+    rows = plan.run(jobs, f"ranking-{plan.anatomy}")
     rows = rows[(rows["decision"] == "argmax") & rows["iterations"].isin((last, *long))]
     words = rows["recipe"] + ", " + rows["iterations"].astype(str) + " iterations"
     rows = rows.assign(recipe=rows["recipe"].where(rows["iterations"] == last, words))
@@ -93,10 +92,9 @@ def scores_and_dice(
 
 def score(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every score of every candidate for one target."""
-    folder = Path(job["folder"])
-    task = tr.cohort_task(folder, "target", job["task"])
+    task = study.cohort_task(job["folder"], "target", job["task"])
     names = [name for name in job["candidates"].split() if name != job["task"]]
-    sources = [tr.load_source(folder / "sources" / name) for name in names]
+    sources = [study.cohort_source(job["folder"], name) for name in names]
     ranking = tr.rank_sources(sources, task, probe=True)
     own = {source.name: name for source, name in zip(sources, names, strict=True)}
     return [
@@ -118,24 +116,23 @@ def audited(table: pd.DataFrame, anatomy: str, recipe: str) -> list[dict[str, An
     verdicts["target"] = verdicts["task"].str.partition(", seed ")[
         0
     ]  # seeds of a target are no units
-    means = verdicts.groupby(["score", "target"])[list(MEASURES)].mean()
+    means = verdicts.groupby(["score", "target"])[list(tr.MEASURES)].mean()
 
     def over_targets(name: str, measure: str) -> tr.Estimate:
-        return tr.Estimate.mean(means.loc[name, measure].to_numpy(), bounds=MEASURES[measure])
+        return tr.Estimate.mean(means.loc[name, measure].to_numpy(), bounds=tr.MEASURES[measure])
 
     rows = []
     for name in audit.scores:
-        estimates = {measure: over_targets(name, measure) for measure in MEASURES}
+        estimates = {measure: over_targets(name, measure) for measure in tr.MEASURES}
         for other in AGAINST:
             paired = estimates["regret"] - over_targets(other, "regret")
             estimates[f"regret_against_{other}"] = paired
         for measure, estimate in estimates.items():
-            low, high = estimate.interval()
             row = {"anatomy": anatomy, "recipe": recipe, "score": name, "measure": measure}
-            row |= {"value": estimate.value, "low": low, "high": high}
-            rows.append(row | {"targets": estimate.cases})
+            row |= {"value": estimate.value} | study.ends(estimate) | {"targets": estimate.cases}
+            rows.append(row)
     return rows
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

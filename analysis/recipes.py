@@ -21,16 +21,16 @@ from pathlib import Path
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
 FASTER = {"method": "vanilla", "lr": 3e-3}
-RECIPES = {n: r for n, r in tr.RECIPES.items() if n != tr.RECOMMENDED}
+RECIPES = {n: r for n, r in study.RECIPES.items() if n != study.RECOMMENDED}
 RECIPES["vanilla, lr x 3"] = FASTER
 LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")
 }
 """Those that are trained for long too."""
-REFERENCES = {"": "vanilla", "_matched": tr.LONGER, "_dice": "CE + Dice"}
+REFERENCES = {"": "vanilla", "_matched": study.LONGER, "_dice": study.DICE}
 """What the recipes are compared with, by the end of the summary's name."""
 FEW = 50
 EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
@@ -43,50 +43,50 @@ BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.ni
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    further = {"--seeds": tr.TRANSFER_OPTIONS["--seeds"], "--t1": BRAIN, "--seed": OTHERS}
-    options = tr.study_options(__doc__, further)
+    further = {"--seeds": study.TRANSFER_OPTIONS["--seeds"], "--t1": BRAIN, "--seed": OTHERS}
+    options = study.job_options(__doc__, further)
     if options.seed is not None:
         name = "recipes_second_confirmed" if options.t1 else "recipes_confirmed"
-        cohorts = ("tissue",) if options.t1 else tuple(tr.TASKS)
-        parts = [confirming(tr.transfer_study(options, a)) for a in cohorts]
+        cohorts = ("tissue",) if options.t1 else tuple(study.TASKS)
+        parts = [confirming(study.transfer_study(options, a)) for a in cohorts]
     else:
         name = "recipes_second" if options.t1 else "recipes"
-        parts = [rows_of(tr.transfer_study(options, a)) for a in tr.TASKS]
-    table = tr.with_longer(pd.concat(parts, ignore_index=True))
+        parts = [rows_of(study.transfer_study(options, a)) for a in study.TASKS]
+    table = study.with_longer(pd.concat(parts, ignore_index=True))
     summaries = {end: summary_of(table, reference) for end, reference in REFERENCES.items()}
-    tr.write_summaries(table, options.out / f"{name}.csv", summaries)
+    study.write_summaries(table, options.out / f"{name}.csv", summaries)
 
 
-def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
+def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
     """Rows of one cohort: pairs at the study's stops, some of them few-shot, some longer."""
-    study.prepare(sorted({source for source, _ in study.pairs}))
-    every, few_every, long_every = (SECOND if study.t1 else EVERY)[study.anatomy]
-    if study.size.every > 1:
+    plan.prepare(plan.pairs)
+    every, few_every, long_every = (SECOND if plan.t1 else EVERY)[plan.anatomy]
+    if plan.size.every > 1:
         few_every = long_every = 0
     few = {name: recipe | {"n_slices": FEW} for name, recipe in RECIPES.items()}
-    short, long = study.size.stops[:2], study.size.long
-    jobs = study.jobs(study.pairs[::every], RECIPES, labels={"slices": 0})
+    short, long = plan.size.stops[:2], plan.size.long
+    jobs = plan.jobs(plan.pairs[::every], RECIPES, labels={"slices": 0})
     if few_every:
-        some = study.pairs[::few_every]
-        jobs += study.jobs(some, few, labels={"slices": FEW}, stops=short, tuned=False)
+        some = plan.pairs[::few_every]
+        jobs += plan.jobs(some, few, labels={"slices": FEW}, stops=short, tuned="none")
     if long_every:
-        some = study.pairs[::long_every]
-        jobs += study.jobs(some, LASTING, labels={"slices": 0}, stops=long)
-    table = study.run(jobs, f"recipes-{study.cohort}")
+        some = plan.pairs[::long_every]
+        jobs += plan.jobs(some, LASTING, labels={"slices": 0}, stops=long)
+    table = plan.run(jobs, f"recipes-{plan.cohort}")
     return table[table["decision"] == "argmax"]
 
 
-def confirming(study: tr.TransferStudy) -> pd.DataFrame:
+def confirming(plan: study.TransferStudy) -> pd.DataFrame:
     """Rows of another seed: all slices; on the first brain for long too, and few slices where all pairs are asked."""
-    study.prepare(sorted({source for source, _ in study.pairs}))
-    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED}
-    stops = (*study.size.stops, *(() if study.t1 else study.size.long))
-    jobs = study.jobs(study.pairs, recipes, labels={"slices": 0}, stops=stops, tuned=False)
-    if study.size.every == 1 and not study.t1:
+    plan.prepare(plan.pairs)
+    recipes = {name: study.RECIPES[name] for name in study.CONFIRMED}
+    stops = (*plan.size.stops, *(() if plan.t1 else plan.size.long))
+    jobs = plan.jobs(plan.pairs, recipes, labels={"slices": 0}, stops=stops, tuned="none")
+    if plan.size.every == 1 and not plan.t1:
         few = {name: recipe | {"n_slices": FEW} for name, recipe in recipes.items()}
-        short, labels = study.size.stops[:2], {"slices": FEW}
-        jobs += study.jobs(study.pairs, few, labels=labels, stops=short, tuned=False)
-    return study.run(jobs, f"confirmed-{study.cohort}")
+        short, labels = plan.size.stops[:2], {"slices": FEW}
+        jobs += plan.jobs(plan.pairs, few, labels=labels, stops=short, tuned="none")
+    return plan.run(jobs, f"confirmed-{plan.cohort}")
 
 
 def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
@@ -102,10 +102,10 @@ def summary_of(table: pd.DataFrame, reference: str = "vanilla") -> pd.DataFrame:
     gains = gains[regimes_of == table["regime"].nunique()]
     compared = {"method": "recipe", "value": "dice", "reference": reference, "shared": "target"}
     pair = ["anatomy", "source", "target"]
-    regimes = tr.recipe_summary(table, ["regime"], reference)
-    every = tr.paired_summary(gains, ["regime"], pair=pair, **compared)
+    regimes = study.recipe_summary(table, ["regime"], reference)
+    every = study.paired_summary(gains, ["regime"], pair=pair, **compared)
     return pd.concat([regimes, every.drop(columns="dice")], ignore_index=True)
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

@@ -10,29 +10,29 @@ from __future__ import annotations
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
-NAMES = ("vanilla", "risk-map", "probe + adaptive-risk")
-RECIPES = {name: tr.RECIPES[name] | {"lr": 1e-4} for name in NAMES}
+NAMES = ("vanilla", "risk-map", study.PROBED)
+RECIPES = {name: study.RECIPES[name] | {"lr": 1e-4} for name in NAMES}
 STOPS = (200, 1_000, 2_000, 5_000)
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seeds": tr.TRANSFER_OPTIONS["--seeds"]})
-    parts = [rows_of(tr.transfer_study(options, a), options.size) for a in tr.TASKS]
+    options = study.job_options(__doc__, {"--seeds": study.TRANSFER_OPTIONS["--seeds"]})
+    parts = [rows_of(study.transfer_study(options, a), options.size) for a in study.TASKS]
     table = pd.concat(parts, ignore_index=True)
     groups = ["anatomy", "iterations", "decision"]
-    tr.write_transfer_table(table, options.out / "schedule.csv", groups=groups)
+    study.write_transfer_table(table, options.out / "schedule.csv", groups=groups)
 
 
-def rows_of(study: tr.TransferStudy, size: str) -> pd.DataFrame:
+def rows_of(plan: study.TransferStudy, size: str) -> pd.DataFrame:
     """Rows of the pairs of one cohort."""
-    pairs = tr.PAIRS[study.anatomy][: 1 if size == "smoke" else 3]
-    study.prepare(sorted({source for source, _ in pairs}))
-    stops = STOPS if size == "full" else study.size.stops
-    return study.run(study.jobs(pairs, RECIPES, stops=stops), f"schedule-{study.anatomy}")
+    pairs = study.PAIRS[plan.anatomy][: 1 if size == "smoke" else 3]
+    plan.prepare(pairs)
+    stops = STOPS if size == "full" else plan.size.stops
+    return plan.run(plan.jobs(pairs, RECIPES, stops=stops), f"schedule-{plan.anatomy}")
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

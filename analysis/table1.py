@@ -9,7 +9,7 @@ run goes on.
 
 from __future__ import annotations
 
-import transfer_risk as tr
+from transfer_risk import study
 
 PAPER = {"class-weight": 0.40, "trs-map": 0.11, "risk-map": 1.59}
 """Mean gain over vanilla in Dice points, recomputed from the cells of the paper's Table I."""
@@ -17,15 +17,15 @@ PAPER = {"class-weight": 0.40, "trs-map": 0.11, "risk-map": 1.59}
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, tr.TRANSFER_OPTIONS)
-    study = tr.transfer_study(options, "tissue")
-    study.prepare(tr.TISSUE_TASKS)
-    recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
-    jobs = study.jobs(study.pairs, recipes)
-    jobs += study.jobs(study.pairs, recipes, stops=study.size.long)
-    table = study.run(jobs, "table1")
-    tr.write_transfer_table(table, options.out / "table1.csv", paper=PAPER)
+    options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
+    plan = study.transfer_study(options, "tissue")
+    plan.prepare(plan.pairs)
+    recipes = {name: study.RECIPES[name] for name in study.METHODS}
+    jobs = plan.jobs(plan.pairs, recipes)
+    jobs += plan.jobs(plan.pairs, recipes, stops=plan.size.long)
+    table = plan.run(jobs, "table1")
+    study.write_transfer_table(table, options.out / "table1.csv", paper=PAPER)
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

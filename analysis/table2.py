@@ -9,28 +9,28 @@ Writes results/table2.csv (one row per pair, seed, method, number of iterations 
 
 from __future__ import annotations
 
-import transfer_risk as tr
+from transfer_risk import study
 
 PAPER = {"class-weight": 0.33, "trs-map": 0.21, "risk-map": 1.89}
 """Mean gain over vanilla in Dice points, recomputed from the cells of the paper's Table II."""
 
-BOUNDED = {"risk-map, min_foreground .05": tr.RECIPES["risk-map"] | {"min_foreground": 0.05}}
+BOUNDED = {"risk-map, min_foreground .05": study.RECIPES["risk-map"] | {"min_foreground": 0.05}}
 """The divisor kept from falling to a handful of pixels; its argmax alone."""
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, tr.TRANSFER_OPTIONS)
-    study = tr.transfer_study(options, "partitions")
-    study.prepare(tr.PARTITION_TASKS)
-    recipes = {name: tr.RECIPES[name] for name in tr.METHODS}
+    options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
+    plan = study.transfer_study(options, "partitions")
+    plan.prepare(plan.pairs)
+    recipes = {name: study.RECIPES[name] for name in study.METHODS}
     jobs = []
-    for stops in (study.size.stops, study.size.long):
-        jobs += study.jobs(study.pairs, recipes, stops=stops)
-        jobs += study.jobs(study.pairs, BOUNDED, stops=stops, tuned=False)
-    table = study.run(jobs, "table2")
-    tr.write_transfer_table(table, options.out / "table2.csv", paper=PAPER)
+    for stops in (plan.size.stops, plan.size.long):
+        jobs += plan.jobs(plan.pairs, recipes, stops=stops)
+        jobs += plan.jobs(plan.pairs, BOUNDED, stops=stops, tuned="none")
+    table = plan.run(jobs, "table2")
+    study.write_transfer_table(table, options.out / "table2.csv", paper=PAPER)
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

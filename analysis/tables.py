@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PROBED, LONGER = "probe + adaptive-risk", tr.LONGER
+PROBED, LONGER = study.PROBED, study.LONGER
 STUDIED = (PROBED, LONGER, "vanilla, lr x 3", "CE + Dice")
 REFERENCES = {
     "": ("vanilla, 30 iterations more", LONGER),
@@ -112,7 +112,7 @@ def _recommended(
     references: dict[str, tuple[str, str]],
     *,
     decision: str = "",
-    recipe: str = tr.RECOMMENDED,
+    recipe: str = study.RECOMMENDED,
 ) -> str:
     """A recipe against each reference: its gain over pairs, over targets, and how even that is."""
     header = [*groups, "against", "its Dice", "gain [95 % over pairs]", "[over targets]"]
@@ -173,8 +173,8 @@ def ranking() -> str:
 
 def ranking_confirmed() -> str:
     """The same of other subjects, with Dice added."""
-    columns = [(a, tr.RECOMMENDED) for a in ("tissue", "partitions")]
-    for recipe in ("vanilla", tr.RECOMMENDED):
+    columns = [(a, study.RECOMMENDED) for a in ("tissue", "partitions")]
+    for recipe in ("vanilla", study.RECOMMENDED):
         columns += [("all", recipe), ("all", f"{recipe}, 1000 iterations")]
     return _ranking("ranking_confirmed_summary", columns)
 
@@ -216,7 +216,7 @@ def ablation() -> str:
 
 def protocol() -> str:
     """Difference of vanilla and risk map that are trained otherwise to those of the paper's protocol."""
-    return _variants("ablation_protocol_summary", "as in the paper", {"group": "trained otherwise"})
+    return _variants("ablation_protocol_summary", study.PROTOCOL, {"group": "trained otherwise"})
 
 
 def _variants(name: str, reference: str, named: dict[str, str]) -> str:
@@ -224,7 +224,7 @@ def _variants(name: str, reference: str, named: dict[str, str]) -> str:
     table = pd.read_csv(RESULTS / f"{name}.csv")
     columns = sorted(
         {(a, i) for a, i in zip(table["anatomy"], table["iterations"], strict=True)},
-        key=lambda c: (list(tr.TASKS).index(c[0]), c[1]),
+        key=lambda c: (list(study.TASKS).index(c[0]), c[1]),
     )
     rows = []
     for keys, block in table.groupby(list(named), sort=False):

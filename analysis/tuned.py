@@ -17,15 +17,14 @@ from typing import Any
 
 import pandas as pd
 
-import transfer_risk as tr
+from transfer_risk import study
 
-SCRATCH = {"scratch": {"method": "vanilla", "init": "random"}}
 UNWEIGHTED = "probe + CE + Dice"
 PROBED = {UNWEIGHTED: {"method": "vanilla", "head": "probe", "dice_weight": 1.0}}
 REFERENCES = {
-    "": tr.LONGER,
+    "": study.LONGER,
     "_plain": "vanilla",
-    "_dice": "CE + Dice",
+    "_dice": study.DICE,
     "_probe": UNWEIGHTED,
     "_scratch": "scratch",
 }
@@ -35,34 +34,35 @@ SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = tr.study_options(__doc__, {"--seed": SEED})
-    parts = [rows_of(tr.transfer_study(options, anatomy)) for anatomy in tr.TASKS]
-    table = tr.with_longer(pd.concat(parts, ignore_index=True))
+    options = study.job_options(__doc__, {"--seed": SEED})
+    parts = [rows_of(study.transfer_study(options, anatomy)) for anatomy in study.TASKS]
+    table = study.with_longer(pd.concat(parts, ignore_index=True))
     groups = ["regime", "decision"]
-    summaries = {end: tr.recipe_summary(table, groups, r) for end, r in REFERENCES.items()}
-    tr.write_summaries(table, options.out / "tuned.csv", summaries)
+    summaries = {end: study.recipe_summary(table, groups, r) for end, r in REFERENCES.items()}
+    study.write_summaries(table, options.out / "tuned.csv", summaries)
 
 
-def rows_of(study: tr.TransferStudy) -> pd.DataFrame:
+def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
     """Rows of one cohort; those from scratch stand beside each pair of their target."""
-    study.prepare(sorted({source for source, _ in study.pairs}))
-    table = study.run(jobs_of(study), f"tuned-{study.anatomy}")
-    pairs = pd.DataFrame(study.pairs, columns=["source", "target"])
-    scratch = table["recipe"].isin(SCRATCH)
+    plan.prepare(plan.pairs)
+    table = plan.run(jobs_of(plan), f"tuned-{plan.anatomy}")
+    pairs = pd.DataFrame(plan.pairs, columns=["source", "target"])
+    scratch = table["recipe"].isin(study.SCRATCH)
     shared = table[scratch].drop(columns="source").merge(pairs, on="target")
     return pd.concat([table[~scratch], shared[table.columns]], ignore_index=True)
 
 
-def jobs_of(study: tr.TransferStudy) -> list[dict[str, Any]]:
+def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
-    recipes = {name: tr.RECIPES[name] for name in tr.CONFIRMED} | PROBED
-    targets = {target: source for source, target in study.pairs}
+    recipes = {name: study.RECIPES[name] for name in study.CONFIRMED} | PROBED
+    targets = {target: source for source, target in plan.pairs}
     fresh = [(source, target) for target, source in targets.items()]
-    long, labels = (*study.size.stops[-1:], *study.size.long), {"slices": 0}
-    jobs = study.jobs(study.pairs, recipes, labels=labels, stops=long)
-    jobs += study.jobs(fresh, SCRATCH, labels=labels, stops=long)
-    return [job | {"tuned": job["stops"]} for job in jobs]
+    long = (*plan.size.stops[-1:], *plan.size.long)
+    common: dict[str, Any] = {"labels": {"slices": 0}, "stops": long, "tuned": "every"}
+    jobs: list[dict[str, Any]] = plan.jobs(plan.pairs, recipes, **common)
+    jobs += plan.jobs(fresh, study.SCRATCH, **common)
+    return jobs
 
 
 if __name__ == "__main__":
-    tr.run_program(main)
+    study.run_program(main)

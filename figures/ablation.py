@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transfer_risk import draw_results
-from transfer_risk.charts import BLUE, GREY, RUST, SIZE, arms, chart_panels, cohorts_in, label_axes
+from transfer_risk import study
 
 COLUMNS = (
     *("group", "anatomy", "iterations", "recipe"),
@@ -27,14 +26,15 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     """A panel for each cohort; all have the same rows."""
     table = last_stops(tables["ablation_summary.csv"].astype({"group": str, "recipe": str}))
     lines = rows_of(table)
-    cohorts = cohorts_in(table)
-    figure, axes = chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
+    cohorts = study.cohorts_in(table)
+    figure: Figure
+    figure, axes = study.chart_panels(len(cohorts), height=0.6 + LINE * len(lines), share_y=True)
     for ax, (anatomy, name) in zip(axes, cohorts.items(), strict=True):
         own = table[table["anatomy"] == anatomy]
         forest(ax, own, lines)
         steps, pairs = int(own["iterations"].iloc[0]), int(own["pairs"].max())
         title = f"{name}, {steps:,} iterations, {pairs} pairs"
-        label_axes(ax, title=title, x="difference to the risk map (Dice points)")
+        study.label_axes(ax, title=title, x="difference to the risk map (Dice points)")
     name_rows(axes[0], lines)
     return figure
 
@@ -63,8 +63,8 @@ def forest(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str]]) -> Axes:
     ax.axvline(0, color="black", linewidth=0.6)
     for row in table.itertuples():
         place = lines.index((row.group, row.recipe))
-        colour = BLUE if row.low > 0 else RUST if row.high < 0 else GREY
-        reach = arms(*(np.array([v]) for v in (row.difference, row.low, row.high)))
+        colour = study.BLUE if row.low > 0 else study.RUST if row.high < 0 else study.GREY
+        reach = study.arms(*(np.array([v]) for v in (row.difference, row.low, row.high)))
         ax.errorbar(
             [row.difference],
             [place],
@@ -81,7 +81,7 @@ def forest(ax: Axes, table: pd.DataFrame, lines: list[tuple[str, str]]) -> Axes:
         place = lines.index((row.group, row.recipe))
         for beyond, edge, mark in ((row.low < -limit, -limit, "<"), (row.high > limit, limit, ">")):
             if beyond:
-                ax.plot([edge], [place], mark, color=GREY, markersize=3.5, clip_on=False)
+                ax.plot([edge], [place], mark, color=study.GREY, markersize=3.5, clip_on=False)
     ax.grid(axis="x", color="#e5e5e5", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
@@ -93,7 +93,7 @@ def name_rows(ax: Axes, lines: list[tuple[str, str]]) -> Axes:
     ax.set_yticks(range(len(lines)), [variant or group for group, variant in lines])
     ax.set_ylim(len(lines) - 0.4, -0.6)
     for label, (_, variant) in zip(ax.get_yticklabels(), lines, strict=True):
-        label.set_fontsize(SIZE)
+        label.set_fontsize(study.TEXT_SIZE)
         label.set_fontweight("normal" if variant else "bold")
     return ax
 
@@ -117,4 +117,4 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    draw_results(__doc__, draw, name="ablation", needs=NEEDS, example=example)
+    study.draw_results(__doc__, draw, name="ablation", needs=NEEDS, example=example)

@@ -15,7 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
-from transfer_risk.plotting import save_figure
+from transfer_risk import study
 
 SIZES = {  # mm, cases, steps of pretraining and of fine-tuning
     "smoke": dict.fromkeys(("tissue", "tumour"), (8.0, 6, 3, 2)),
@@ -53,12 +53,12 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
 
 def main() -> None:
     """Run at the asked size and write the figures."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     for anatomy in ("tissue", "tumour"):
         with tempfile.TemporaryDirectory() as folder:
             figure = draw(Path(folder), anatomy, options.size)
-            save_figure(figure, options.out / f"before_after_{anatomy}.png")
+            tr.save_figure(figure, options.out / f"before_after_{anatomy}.png")
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-import transfer_risk as tr
-from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, plot_lines
+from transfer_risk import study
 
 COLUMNS = ("anatomy", "source", "target", "seed", "recipe", "iterations", "decision", "dice")
 NEEDS = {
@@ -30,11 +29,12 @@ PAPER, BEYOND = "the paper's losses", "beyond the paper"
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     """A row for the paper's losses and one for recipes beyond them, with a panel for each cohort."""
-    paper = [tr.regular(t) for name, t in tables.items() if name.startswith("table")]
+    paper = [study.regular(t) for name, t in tables.items() if name.startswith("table")]
     beyond = tables["recipes_confirmed.csv"]
     rows = {PAPER: gain(pd.concat(paper)), BEYOND: gain(beyond[beyond["slices"] == 0])}
-    cohorts = cohorts_in(pd.concat(rows.values()))
-    figure, axes = chart_panels(len(cohorts), rows=2, height=5.6)
+    cohorts = study.cohorts_in(pd.concat(rows.values()))
+    figure: Figure
+    figure, axes = study.chart_panels(len(cohorts), rows=2, height=5.6)
     for number, (title, gains) in enumerate(rows.items()):
         own = axes[number * len(cohorts) : (number + 1) * len(cohorts)]
         here = list(dict.fromkeys(gains["recipe"]))
@@ -47,21 +47,23 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
                 ax.set_axis_off()
                 continue
             ax.axhline(0, color="black", linewidth=0.6)
-            plot_lines(ax, shown, x="iterations", by="recipe", names=names, muted=muted)
+            study.plot_lines(ax, shown, x="iterations", by="recipe", names=names, muted=muted)
             pairs = " to ".join(map(str, sorted({shown["pairs"].min(), shown["pairs"].max()})))
-            label_axes(ax, title=f"{name}, {title}, {pairs} pairs", x="iterations")
+            study.label_axes(ax, title=f"{name}, {title}, {pairs} pairs", x="iterations")
             iteration_axis(ax, sorted(set(shown["iterations"])))
             handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-        own[0].set_ylabel("gain over vanilla (Dice points)", fontsize=SIZE)
+        own[0].set_ylabel("gain over vanilla (Dice points)", fontsize=study.TEXT_SIZE)
         place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         there = [n for n in names if n in handles]
-        own[-1].legend([handles[n] for n in there], there, fontsize=SIZE, frameon=False, **place)
+        own[-1].legend(
+            [handles[n] for n in there], there, fontsize=study.TEXT_SIZE, frameon=False, **place
+        )
     return figure
 
 
 def gain(table: pd.DataFrame) -> pd.DataFrame:
     """Paired differences to vanilla after as many iterations, of the argmax."""
-    made = tr.paired_summary(
+    made = study.paired_summary(
         table[table["decision"] == "argmax"],
         ["anatomy", "iterations"],
         method="recipe",
@@ -83,8 +85,8 @@ def iteration_axis(ax: Axes, stops: list[int]) -> None:
 def example() -> dict[str, pd.DataFrame]:
     """Made-up tables for --smoke."""
     rng = np.random.default_rng(0)
-    recipes = {"table1.csv": tr.METHODS, "table2.csv": tr.METHODS}
-    recipes["recipes_confirmed.csv"] = (*tr.CONFIRMED, tr.LONGER)
+    recipes = {"table1.csv": study.METHODS, "table2.csv": study.METHODS}
+    recipes["recipes_confirmed.csv"] = (*study.CONFIRMED, study.LONGER)
     tables = {}
     for file, names in recipes.items():
         rows = [
@@ -100,4 +102,4 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    tr.draw_results(__doc__, draw, name="crossover", needs=NEEDS, example=example)
+    study.draw_results(__doc__, draw, name="crossover", needs=NEEDS, example=example)

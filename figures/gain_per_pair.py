@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import transfer_risk as tr
-from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, signed
+from transfer_risk import study
 
 COLUMNS = ("anatomy", "source", "target", "seed", "recipe", "iterations", "decision", "dice")
 NEEDS = {f"table{k}.csv": (f"analysis/table{k}.py", COLUMNS) for k in (1, 2)}
@@ -28,22 +27,25 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     """A heat map for each cohort, on one scale."""
     table = pd.concat(tables.values())
     table = table[(table["decision"] == "argmax") & table["recipe"].isin(("vanilla", METHOD))]
-    blocks = [last_stop(table[table["anatomy"] == a]) for a in cohorts_in(table)]
+    blocks = [last_stop(table[table["anatomy"] == a]) for a in study.cohorts_in(table)]
     gains = [gain(block) for block in blocks]
     sizes = np.concatenate([np.abs(g.to_numpy()).ravel() for g in gains])
     limit = max(1.0, float(np.nanpercentile(sizes, SATURATED)))
-    figure, axes = chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
+    figure: Figure
+    figure, axes = study.chart_panels(len(blocks), height=3.45, width=0.5 + 3.25 * len(blocks))
     for ax, block, name, gained in zip(
-        axes, blocks, cohorts_in(table).values(), gains, strict=True
+        axes, blocks, study.cohorts_in(table).values(), gains, strict=True
     ):
         plot_gains(ax, gained, limit=limit)
         steps = int(block["iterations"].iloc[0])
-        label_axes(ax, title=f"{name}, {steps:,} iterations: {mean_gain(block)}", x="target task")
-    axes[0].set_ylabel("source task", fontsize=SIZE)
+        study.label_axes(
+            ax, title=f"{name}, {steps:,} iterations: {mean_gain(block)}", x="target task"
+        )
+    axes[0].set_ylabel("source task", fontsize=study.TEXT_SIZE)
     style: dict[str, Any] = {"shrink": 0.75, "aspect": 25, "pad": 0.02, "extend": "both"}
     bar = figure.colorbar(axes[0].images[0], ax=axes, **style)
-    bar.set_label("gain over vanilla (Dice points)", fontsize=SIZE)
-    bar.ax.tick_params(labelsize=SIZE, width=0.6, length=2.5)
+    bar.set_label("gain over vanilla (Dice points)", fontsize=study.TEXT_SIZE)
+    bar.ax.tick_params(labelsize=study.TEXT_SIZE, width=0.6, length=2.5)
     bar.outline.set_visible(False)
     return figure
 
@@ -67,7 +69,7 @@ def gain(table: pd.DataFrame) -> pd.DataFrame:
 
 def mean_gain(table: pd.DataFrame) -> str:
     """Mean over pairs with its interval, in words."""
-    summary = tr.paired_summary(
+    summary = study.paired_summary(
         table,
         ["anatomy"],
         method="recipe",
@@ -76,7 +78,9 @@ def mean_gain(table: pd.DataFrame) -> str:
         reference="vanilla",
     )
     row = summary[summary["recipe"] == METHOD].iloc[0]
-    return f"mean {signed(row.difference)} [{signed(row.low)}, {signed(row.high)}]"
+    return (
+        f"mean {study.signed(row.difference)} [{study.signed(row.low)}, {study.signed(row.high)}]"
+    )
 
 
 def plot_gains(ax: Axes, table: pd.DataFrame, *, limit: float) -> Axes:
@@ -86,7 +90,15 @@ def plot_gains(ax: Axes, table: pd.DataFrame, *, limit: float) -> Axes:
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             ink = "white" if abs(value) > 0.65 * limit else "black"
-            ax.text(column, row, signed(value), ha="center", va="center", fontsize=SIZE, color=ink)
+            ax.text(
+                column,
+                row,
+                study.signed(value),
+                ha="center",
+                va="center",
+                fontsize=study.TEXT_SIZE,
+                color=ink,
+            )
     ax.set_xticks(range(len(table.columns)), table.columns, rotation=45, ha="right")
     ax.set_yticks(range(len(table)), table.index)
     ax.tick_params(length=0)
@@ -99,8 +111,8 @@ def example() -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(0)
     made = {}
     for name, anatomy, tasks in (
-        ("table1.csv", "tissue", tr.TISSUE_TASKS),
-        ("table2.csv", "partitions", tr.PARTITION_TASKS),
+        ("table1.csv", "tissue", study.TISSUE_TASKS),
+        ("table2.csv", "partitions", study.PARTITION_TASKS),
     ):
         rows = [
             (anatomy, *pair, seed, recipe, stop, "argmax", 60 + stop / 20 + 4 * rng.normal())
@@ -113,4 +125,6 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    tr.draw_results(__doc__, draw, name="gain_per_pair", needs=NEEDS, example=example, every=False)
+    study.draw_results(
+        __doc__, draw, name="gain_per_pair", needs=NEEDS, example=example, every=False
+    )

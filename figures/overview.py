@@ -20,12 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 import transfer_risk as tr
+from transfer_risk import study
 from transfer_risk.overlays import classes_over, draw, draw_bar, empty_figure, risk_over
 from transfer_risk.pages import PALETTE
-from transfer_risk.plotting import save_figure
 from transfer_risk.prediction import decide
 from transfer_risk.views import View, grey_slice
-from transfer_risk.volumes import read
 
 FULL = (2.0, 6, 400, 200)  # mm, cases, steps of each training
 SIZES = {"smoke": (8.0, 4, 3, 2), "quick": FULL, "full": FULL}
@@ -45,7 +44,7 @@ def arrays(folder: Path, size: str) -> dict[str, Any]:
     source = tr.pretrain(task, width=8, depth=4, iterations=steps)
     student = tr.finetune(source, target, tr.Recipe(iterations=iterations, lr=1e-3))
     training = target.split("train")
-    volumes = [read(case, target, every_slice=True) for case in training]
+    volumes = [tr.read(case, target, every_slice=True) for case in training]
     targets = [np.asarray(v.labels) for v in volumes]
     labels = [torch.from_numpy(t)[None] for t in targets]
     theta = [torch.from_numpy(tr.predict(source, case.images)[1])[None] for case in training]
@@ -216,11 +215,11 @@ def arrow(
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = overview(arrays(Path(folder), options.size))
-    save_figure(figure, options.out / "overview.png", dpi=250)
+    tr.save_figure(figure, options.out / "overview.png", dpi=250)
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

@@ -16,21 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from transfer_risk import PARTITION_TASKS, RECOMMENDED, TISSUE_TASKS, draw_results
-from transfer_risk.charts import (
-    BLUE,
-    COLOURS,
-    GREY,
-    RUST,
-    SIZE,
-    arms,
-    chart_panels,
-    cohorts_in,
-    label_axes,
-)
+from transfer_risk import study
 
 PROGRAM = "analysis/ranking.py --seed 12"
-SCORES = {"leep": "vanilla", "probe_dice": RECOMMENDED}
+SCORES = {"leep": "vanilla", "probe_dice": study.RECOMMENDED}
 COLUMNS = (
     "anatomy",
     "seed",
@@ -47,7 +36,7 @@ NEEDS = {
 NAIVE = ("same_modality", "own_dice", "random")
 SHOWN = ("leep", "eep_dice", "nce", "probe_dice", *NAIVE)
 """Scores whose regret is drawn."""
-SHADES = {"vanilla": (BLUE, GREY), RECOMMENDED: (RUST, "#c4c4c4")}
+SHADES = {"vanilla": (study.BLUE, study.GREY), study.RECOMMENDED: (study.RUST, "#c4c4c4")}
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -56,14 +45,15 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     summary = whole[(whole["measure"] == "regret") & whole["recipe"].isin(SHADES)]
     summary = summary[summary["score"].isin(SHOWN)]
     ranking = ranking[ranking["anatomy"].isin(summary["anatomy"])]
-    cohorts = cohorts_in(ranking)
+    cohorts = study.cohorts_in(ranking)
     if not cohorts:
         raise ValueError(
             f"ranking_confirmed_summary.csv must have the regret of {' or '.join(SHADES)} for a cohort of "
             f"ranking_confirmed.csv; got none; python {PROGRAM} writes both again"
         )
     tall = max(2.4, 0.8 + 0.17 * summary["score"].nunique())
-    figure, axes = chart_panels(
+    figure: Figure
+    figure, axes = study.chart_panels(
         3, rows=len(cohorts), height=0.3 + tall * len(cohorts), widths=(1, 1, 0.9)
     )
     for row, (anatomy, name) in enumerate(cohorts.items()):
@@ -73,12 +63,14 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             scatter(ax, own, score, f"reached[{recipe}]")
             tau = kendall(whole, anatomy, recipe, score)
             title = f"{name}, {recipe}{tau}"
-            label_axes(ax, title=title, x=f"{score} \N{MINUS SIGN} mean of target")
-        left.set_ylabel("Dice reached \N{MINUS SIGN} mean of target (points)", fontsize=SIZE)
+            study.label_axes(ax, title=title, x=f"{score} \N{MINUS SIGN} mean of target")
+        left.set_ylabel(
+            "Dice reached \N{MINUS SIGN} mean of target (points)", fontsize=study.TEXT_SIZE
+        )
         costs = summary[summary["anatomy"] == anatomy]
         bars(right, costs)
         targets = int(costs["targets"].max())
-        label_axes(
+        study.label_axes(
             right, title=f"{name}, {targets} targets", x="regret of the choice (Dice points)"
         )
     name_targets(axes[::3], list(cohorts.values()))
@@ -107,7 +99,7 @@ def name_targets(axes: list[Axes], cohorts: list[str]) -> None:
         words,
         loc="outside lower center",
         ncols=max(map(len, lines)),
-        fontsize=SIZE,
+        fontsize=study.TEXT_SIZE,
         frameon=False,
         handletextpad=0.1,
         columnspacing=1.2,
@@ -121,7 +113,7 @@ def scatter(ax: Axes, table: pd.DataFrame, score: str, reached: str) -> Axes:
     by = [table["seed"], table["task"]]
     x = table[score] - table[score].groupby(by).transform("mean")
     y = dice - dice.groupby(by).transform("mean")
-    for task, colour in zip(tasks, COLOURS, strict=False):
+    for task, colour in zip(tasks, study.COLOURS, strict=False):
         own = (table["task"] == task) & x.notna() & y.notna()
         across, up = x[own], y[own]
         ax.plot(across, up, "o", color=colour, markersize=2.8, alpha=0.8, mew=0, label=task)
@@ -141,7 +133,7 @@ def bars(ax: Axes, summary: pd.DataFrame) -> Axes:
         colours = [SHADES[recipe][name in NAIVE] for name in order]
         ax.barh(places, value, thickness, color=colours)
         ax.barh([0], [0], color=SHADES[recipe][0], label=recipe)
-        reach = arms(value, rows["low"].to_numpy(), rows["high"].to_numpy())
+        reach = study.arms(value, rows["low"].to_numpy(), rows["high"].to_numpy())
         ax.errorbar(value, places, xerr=reach, fmt="none", ecolor="black", elinewidth=0.6)
     ax.set_yticks(range(len(order)), order)
     ax.set_ylim(len(order) - 0.4, -1.3)  # room for the legend
@@ -150,7 +142,12 @@ def bars(ax: Axes, summary: pd.DataFrame) -> Axes:
     ax.tick_params(axis="y", length=0)
     tight = {"borderpad": 0, "borderaxespad": 0, "handletextpad": 0.3, "columnspacing": 0.6}
     ax.legend(
-        fontsize=SIZE - 0.5, ncols=2, loc="upper right", frameon=False, handlelength=0.8, **tight
+        fontsize=study.TEXT_SIZE - 0.5,
+        ncols=2,
+        loc="upper right",
+        frameon=False,
+        handlelength=0.8,
+        **tight,
     )
     return ax
 
@@ -159,7 +156,7 @@ def example() -> dict[str, pd.DataFrame]:
     """Made-up tables for --smoke."""
     rng = np.random.default_rng(0)
     rows, costs = [], []
-    for anatomy, tasks in (("tissue", TISSUE_TASKS), ("partitions", PARTITION_TASKS)):
+    for anatomy, tasks in (("tissue", study.TISSUE_TASKS), ("partitions", study.PARTITION_TASKS)):
         for task in tasks:
             for source, score in zip("uvwxy", rng.random(5), strict=True):
                 reached = 0.7 + 0.1 * score + 0.03 * rng.normal(size=2)
@@ -175,4 +172,4 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    draw_results(__doc__, draw, name="ranking_scatter", needs=NEEDS, example=example)
+    study.draw_results(__doc__, draw, name="ranking_scatter", needs=NEEDS, example=example)

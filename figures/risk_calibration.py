@@ -15,8 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import transfer_risk as tr
-from transfer_risk.charts import SIZE, chart_panels, cohorts_in, label_axes, plot_lines
+from transfer_risk import study
 
 PROGRAM = "analysis/negative_transfer.py"
 DECILES = ("anatomy", "seed", "recipe", "source", "target", "scope", "decile", "lost")
@@ -39,23 +38,26 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
             f"python {PROGRAM} writes it again"
         )
     means = over_pairs(lost)
-    cohorts = cohorts_in(means)
-    figure, axes = chart_panels(len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts))
+    cohorts = study.cohorts_in(means)
+    figure: Figure
+    figure, axes = study.chart_panels(
+        len(SCOPES), rows=len(cohorts), height=0.2 + 1.9 * len(cohorts)
+    )
     panels = [(anatomy, scope) for anatomy in cohorts for scope in SCOPES]
     for ax, (anatomy, scope) in zip(axes, panels, strict=True):
         chosen = (t[(t["anatomy"] == anatomy) & (t["scope"] == scope)] for t in (means, summary))
         panel(ax, *chosen)
-        label_axes(
+        study.label_axes(
             ax, title=f"{cohorts[anatomy]}, {SCOPES[scope]}", x="decile of risk (10 = riskiest)"
         )
     for ax in axes[:: len(SCOPES)]:
-        ax.set_ylabel("lost by transfer (%)", fontsize=SIZE)
+        ax.set_ylabel("lost by transfer (%)", fontsize=study.TEXT_SIZE)
     return figure
 
 
 def panel(ax: Axes, means: pd.DataFrame, summary: pd.DataFrame) -> Axes:
     """Shares by decile, and above them the AUROC with its interval where that is known."""
-    plot_lines(ax, means, x="decile", by="scope", names=SCOPES)
+    study.plot_lines(ax, means, x="decile", by="scope", names=SCOPES)
     ax.set_xticks(range(1, 11))
     ax.set_ylim(0, max(1.4 * ax.get_ylim()[1], 1e-3))
     words = [
@@ -63,7 +65,9 @@ def panel(ax: Axes, means: pd.DataFrame, summary: pd.DataFrame) -> Axes:
         "matched {:.2f} [{:.2f}, {:.2f}]".format(*(getattr(r, n) for n in MATCHED))
         for r in summary.dropna(subset="auroc").itertuples()
     ]
-    ax.text(0.03, 0.97, "\n".join(words), transform=ax.transAxes, va="top", fontsize=SIZE)
+    ax.text(
+        0.03, 0.97, "\n".join(words), transform=ax.transAxes, va="top", fontsize=study.TEXT_SIZE
+    )
     return ax
 
 
@@ -73,10 +77,10 @@ def over_pairs(lost: pd.DataFrame) -> pd.DataFrame:
     pairs = 100 * lost.groupby([*keys, "source", "target"])["lost"].mean()
     rows = []
     for names, values in pairs.groupby(level=keys):
-        mean = tr.Estimate.mean(values.to_numpy())
-        low, high = mean.interval()
-        rows.append((*names, mean.value, low, high, mean.cases))
-    return pd.DataFrame(rows, columns=[*keys, "value", "low", "high", "pairs"])
+        mean, _ = study.over_pairs(values)
+        row = dict(zip(keys, names, strict=True)) | {"value": mean.value}
+        rows.append(row | study.ends(mean) | {"pairs": mean.cases})
+    return pd.DataFrame(rows)
 
 
 def example() -> dict[str, pd.DataFrame]:
@@ -102,4 +106,4 @@ def example() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    tr.draw_results(__doc__, draw, name="risk_calibration", needs=NEEDS, example=example)
+    study.draw_results(__doc__, draw, name="risk_calibration", needs=NEEDS, example=example)

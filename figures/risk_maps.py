@@ -6,11 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import transfer_risk as tr
-from transfer_risk.plotting import plot_risk, save_figure
+from transfer_risk import study
 
 SIZES = {"smoke": (6.0, 4, 3), "quick": (3.0, 6, 200), "full": (2.0, 8, 600)}  # mm, cases, steps
 
@@ -26,46 +25,31 @@ def draw(folder: Path, size: str) -> Figure:
     for task in (t for t in tasks if t.name.startswith("source")):
         print(f"pretraining {task.name}", file=sys.stderr)
         source = tr.pretrain(task, width=8, depth=4, iterations=iterations)
-        maps[task.name.removeprefix("source-")] = tr.risk_maps(source, target)
-    return _panels(maps, target)
+        tissue, channel = task.name.removeprefix("source-").upper().split("-")
+        maps[f"source {tissue} on {channel}"] = tr.risk_maps(source, target)
+    return panels(maps, target)
 
 
-def _panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
-    from transfer_risk.volumes import read
-
+def panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
+    """The first test case by title of the panel; sources of T1 stand in the upper row."""
     case = target.split("test")[0]
-    volume = read(case, target)
-    spans = [m[case.id].span for m in maps.values()]
-    span = spans[0]
-    for other in spans[1:]:
-        span = span | other
+    volume = tr.read(case, target)
+    figure: Figure
+    figure, axes = study.chart_panels(3, rows=2, height=5.4, width=7.2)
+    shown = {title: maps[title][case.id] for title in sorted(maps, key=lambda t: t[-2:])}
     index = volume.image.shape[-1] // 2
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3)
-    for row, channel in zip(axes, ("t1", "t2"), strict=True):
-        for ax, tissue in zip(row, ("csf", "gm", "wm"), strict=True):
-            shown = tr.RiskMap(maps[f"{tissue}-{channel}"][case.id].transferability, span)
-            plot_risk(
-                shown,
-                ax=ax,
-                image=volume.image[0],
-                labels=volume.labels,
-                index=index,
-                colour_bar=tissue == "wm",
-            )
-            ax.set_title(f"source {tissue.upper()} on {channel.upper()}", fontsize=9)
+    tr.plot_risks(shown, [volume] * len(shown), axes=axes, index=index)
     figure.suptitle("Risk on the target grey matter, T1 (contour); one span", fontsize=10)
     return figure
 
 
 def main() -> None:
     """Draw at the asked size."""
-    options = tr.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".")
     with tempfile.TemporaryDirectory() as folder:
         figure = draw(Path(folder), options.size)
-    save_figure(figure, options.out / "risk_maps.png", dpi=200)
+    tr.save_figure(figure, options.out / "risk_maps.png", dpi=200)
 
 
 if __name__ == "__main__":
-    main()
+    study.run_program(main)

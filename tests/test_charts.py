@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transfer_risk.charts import (
+from transfer_risk.study.charts import (
     COLOURS,
     GREY,
     arms,

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "transfer_risk"
 LEVELS = [  # modules of one level never import each other
     {
         "files",
+        "colours",
         "intervals",
         "significance",
-        "sizes",
-        "programs",
         "textrows",
         "tomlfiles",
         "usertables",
@@ -24,8 +24,8 @@ LEVELS = [  # modules of one level never import each other
         "callbacks",
         "options",
     },
-    {"studies", "imagefiles"},
-    {"transferability", "tables", "verdicts", "scoretables", "reached", "transfertables"},
+    {"imagefiles"},
+    {"transferability", "tables", "verdicts", "scoretables", "reached"},
     {"riskmap", "overlaps"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},
     {"tasks"},
@@ -46,18 +46,24 @@ LEVELS = [  # modules of one level never import each other
     {"reports", "training", "pretraining", "comparison", "doctor"},
     {"finetuning", "changes"},
     {"phantom", "overlays", "summaries"},
-    {"plotting", "paper", "cohorts", "charts"},
-    {"pages", "transfers", "results"},
-    {"galleries", "protocols"},
+    {"plotting", "paper"},
+    {"pages"},
+    {"galleries", "study"},
     {"demo"},
     {"cli"},
 ]
+STUDY = [  # the same within transfer_risk.study
+    {"programs", "jobs", "sizes", "methods", "cohorts", "charts"},
+    {"tables", "transfers", "results"},
+    {"protocols"},
+]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+STUDY_LEVEL = {name: number for number, names in enumerate(STUDY) for name in names}
 HEAVY = ("torch", "monai", "matplotlib", "pandas", "scipy", "nibabel")
 
 
-def imported(path):
-    """Modules of the package that a file imports, also inside functions, but not for type checking."""
+def imported(path, package="transfer_risk"):
+    """Modules of a package that a file imports, also inside functions, but not for type checking."""
     tree = ast.parse(path.read_text())
     hidden = {
         id(n)
@@ -66,10 +72,10 @@ def imported(path):
         for n in ast.walk(block)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in hidden and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "transfer_risk" and len(parts) > 1:
-                yield parts[1]
+        if isinstance(node, ast.ImportFrom) and id(node) not in hidden:
+            inside, _, module = (node.module or "").partition(f"{package}.")
+            if module and not inside:
+                yield module.split(".")[0]
 
 
 def module_of(path):
@@ -88,7 +94,18 @@ def test_imports_point_down(path):
         assert other == own or LEVEL[other] < LEVEL[own], f"{own} imports {other}"
 
 
-@pytest.mark.parametrize("code", ["import transfer_risk", "import transfer_risk.cli"])
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "study").glob("[a-z]*.py")), ids=lambda p: p.stem
+)
+def test_imports_within_the_study_package_point_down(path):
+    for other in imported(path, "transfer_risk.study"):
+        assert STUDY_LEVEL[other] < STUDY_LEVEL[path.stem], f"{path.stem} imports {other}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import transfer_risk", "import transfer_risk.cli", "from transfer_risk import study"],
+)
 def test_importing_loads_nothing_heavy(code):
     check = f"import sys; {code}; print([m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run(
@@ -106,8 +123,15 @@ def test_help_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
-def test_every_public_name_is_there():
-    import transfer_risk as tr
+@pytest.mark.parametrize("package", ["transfer_risk", "transfer_risk.study"])
+def test_every_public_name_is_there(package):
+    module = import_module(package)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
 
-    for name in tr.__all__:
-        assert getattr(tr, name) is not None
+
+def test_what_studies_alone_need_is_no_name_of_the_library():
+    import transfer_risk as tr
+    from transfer_risk import study
+
+    assert not set(tr.__all__) & set(study.__all__)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from test_phantom import ball_template
 
-from transfer_risk.cohorts import write_cohorts
 from transfer_risk.phantom import mixture, template_from_t1
+from transfer_risk.study.cohorts import write_cohorts
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from test_end_to_end import make_source
 from test_heads import reordered
 
 import transfer_risk as tr
+from transfer_risk import demo
 from transfer_risk.cli import main
 from transfer_risk.overlays import classes_over, colour_map, risk_over
 from transfer_risk.pages import Example, plot_examples
@@ -261,6 +262,50 @@ def test_plot_risk_draws_2d_and_3d_on_given_axes(flat):
     again = tr.plot_risk(risk, ax=ax, image=rng.random(shape), labels=rng.integers(0, 2, shape))
     assert again is ax and len(ax.images) == 2
     assert ax.images[0].get_array().shape == (5, 6, 3)  # x runs to the right
+
+
+def test_risks_stand_on_one_span_with_a_bar_at_the_end_of_each_row():
+    values = [-torch.rand(1, 4, 5, 3, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
+    values[1] *= 9
+    maps = {name: tr.RiskMap(v, tr.Span.of(v)) for name, v in zip("ab", values, strict=True)}
+    volume = tr.Volume(np.ones((1, 4, 5, 3), np.float32), np.eye(4), np.ones((4, 5, 3), np.int16))
+    span = maps["a"].span | maps["b"].span
+    row = tr.plot_risks(maps, [volume] * 2)
+    assert [ax.get_title() for ax in row] == ["a", "b"]
+    figure = row[0].figure
+    assert len(figure.axes) == 3 and figure.axes[2].get_ylabel() == "risk"
+    index = int((tr.RiskMap(values[0], span).risk[0] - 1).sum((0, 1)).argmax())
+    for ax, own in zip(row, values, strict=True):
+        alone = tr.plot_risk(
+            tr.RiskMap(own, span), image=volume.image[0], labels=volume.labels, index=index
+        )
+        np.testing.assert_array_equal(ax.images[0].get_array(), alone.images[0].get_array())
+    below = figure.subplots(2, 2)
+    tr.plot_risks(maps, [volume] * 2, axes=below[:, 0], index=1)
+    assert len(figure.axes) == 3 + 4  # none of these ends a row
+    tr.plot_risks(maps, [volume] * 2, axes=below[:, 1], index=1)
+    assert len(figure.axes) == 3 + 4 + 2
+    with pytest.raises(ValueError, match="each; got 2 maps, 1 volumes and 2 axes"):
+        tr.plot_risks(maps, [volume])
+
+
+def test_the_demo_shows_the_best_and_the_worst_source_as_mapped(folder, tmp_path):
+    task = tr.load_task(folder / "tasks" / "data.toml")
+    sources = [tr.load_source(folder / name) for name in ("s0", "s1")]
+    ranking = tr.rank_sources(sources, task)
+    ordered = [next(s for s in sources if s.name == score.source) for score in ranking.scores]
+    best, worst = (tr.risk_maps(source, task) for source in ordered)
+    written, _ = tr.write_maps(ordered[0], task, tmp_path)
+    read_back = demo._read_maps(written)
+    assert list(read_back) == list(best)
+    for case, made in best.items():
+        kept = read_back[case]
+        own = made.transferability
+        torch.testing.assert_close(kept.transferability, own, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(kept.risk, made.risk)
+    figure = demo._figure(ranking, (read_back, worst), task)
+    titles = [ax.get_title() for ax in figure.axes[1:3]]
+    assert [t.split("\n")[0] for t in titles] == [s.name for s in ordered]
 
 
 def test_a_ranking_looks_the_same_live_and_from_its_files(folder):

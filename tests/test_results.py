@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-import transfer_risk as tr
+from transfer_risk import study
 
 FIGURES = Path(__file__).parents[1] / "figures"
 PROGRAMS = ("gain_per_pair", "crossover", "ranking_scatter", "ablation", "risk_calibration")
@@ -161,7 +161,7 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     assert lines["vanilla, longer"].get_linestyle() == "--"
     assert [t.get_text() for t in panel.get_xticklabels()] == ["50", "200"]
     first = panels["tissue, the paper's losses, 6 pairs"]
-    assert [c.get_label() for c in first.containers] == list(tr.METHODS[1:])
+    assert [c.get_label() for c in first.containers] == list(study.METHODS[1:])
 
 
 def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):
@@ -217,9 +217,9 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=sentence):
-            tr.read_results(tmp_path / name, ("x", "z"), program="p.py")
+            study.read_results(tmp_path / name, ("x", "z"), program="p.py")
     with pytest.raises(ValueError, match=r"e.csv: is not there; python p.py writes it"):
-        tr.read_results(tmp_path / "e.csv", ("x",), program="p.py")
+        study.read_results(tmp_path / "e.csv", ("x",), program="p.py")
 
 
 def test_a_ranking_without_regret_is_named(monkeypatch):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import transfer_risk as tr
+from transfer_risk import study
 
 
 def square(job):
@@ -31,22 +31,22 @@ def jobs_of(tmp_path, numbers):
 def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
     path = tmp_path / "rows.csv"
     told = []
-    table = tr.run_study(
+    table = study.run_jobs(
         jobs_of(tmp_path, [3, 1, 2]), square, path, processes=2, progress=told.append
     )
     assert table["x"].tolist() == [3, 3, 1, 1, 2, 2]
     assert table["value"].tolist() == [3, 9, 1, 1, 2, 4] and table["unknown"].isna().all()
     assert len(told) == 3 and told[-1].startswith("3 of 3, 0 min left: ") and "/" not in told[-1]
-    more = tr.run_study(jobs_of(tmp_path, [2, 5, 3]), square, path)
+    more = study.run_jobs(jobs_of(tmp_path, [2, 5, 3]), square, path)
     assert more["x"].tolist() == [2, 2, 5, 5, 3, 3]
-    assert tr.run_study(jobs_of(tmp_path, [5]), square, path)["x"].tolist() == [5, 5]
+    assert study.run_jobs(jobs_of(tmp_path, [5]), square, path)["x"].tolist() == [5, 5]
     assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]
 
 
 def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
     path = tmp_path / "rows.csv"
     with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed; the first: .*'x': 13.*unlucky"):
-        tr.run_study(jobs_of(tmp_path, [13, 4]), square, path)
+        study.run_jobs(jobs_of(tmp_path, [13, 4]), square, path)
     assert pd.read_csv(path)["x"].tolist() == [4, 4]
 
 
@@ -57,23 +57,23 @@ def more(job):
 
 def test_rows_of_another_version_are_not_mixed_in(tmp_path):
     path = tmp_path / "rows.csv"
-    tr.run_study(jobs_of(tmp_path, [1]), square, path)
+    study.run_jobs(jobs_of(tmp_path, [1]), square, path)
     before = path.read_bytes()
     for processes in (1, 2):
         jobs = jobs_of(tmp_path, range(1, 40))
         with pytest.raises(
             ValueError, match=r"rows\.csv: holds rows .* new ones have .*, new; move"
         ):
-            tr.run_study(jobs, more, path, processes=processes)
+            study.run_jobs(jobs, more, path, processes=processes)
         assert path.read_bytes() == before
     assert len((tmp_path / "calls").read_text().split()) < 30  # the rest is not waited for
 
 
 def test_names_stay_names_and_no_job_is_no_row(tmp_path):
     jobs = [{"x": 2, "name": name, "calls": str(tmp_path / "calls")} for name in ("None", "NA")]
-    table = tr.run_study(jobs, square, tmp_path / "rows.csv")
+    table = study.run_jobs(jobs, square, tmp_path / "rows.csv")
     assert table["name"].tolist() == ["None", "None", "NA", "NA"]
-    assert tr.run_study([], square, tmp_path / "none.csv").empty
+    assert study.run_jobs([], square, tmp_path / "none.csv").empty
 
 
 def slow(job):
@@ -92,17 +92,17 @@ def running(process):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
 def test_the_workers_of_a_killed_study_end_too(tmp_path):
     jobs = [{"pid": str(tmp_path / name)} for name in "ab"]
-    code = "import sys, transfer_risk as tr, test_studies as t; "
-    code += f"tr.run_study({jobs!r}, t.slow, {str(tmp_path / 'rows.csv')!r}, processes=2)"
-    study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    code = "import test_studies as t; from transfer_risk import study; "
+    code += f"study.run_jobs({jobs!r}, t.slow, {str(tmp_path / 'rows.csv')!r}, processes=2)"
+    running_study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     paths = [Path(job["pid"]) for job in jobs]
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not all(p.exists() and p.read_text() for p in paths) and time.monotonic() < until:
         time.sleep(0.1)
     workers = [int(p.read_text()) for p in paths]
     assert all(map(running, workers))
-    study.kill()
-    study.wait()
+    running_study.kill()
+    running_study.wait()
     until = time.monotonic() + 20
     while any(map(running, workers)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -118,16 +118,41 @@ def test_vanilla_of_later_stops_is_a_recipe_of_its_own():
         ("tissue", "risk-map", 50, 20, 5.0),
     ]
     table = pd.DataFrame(rows, columns=["anatomy", "recipe", "iterations", "slices", "dice"])
-    made = tr.with_longer(table)
+    made = study.with_longer(table)
     found = {(r.regime, r.recipe): (r.iterations, r.dice) for r in made.itertuples()}
     few = "tissue, 50 iterations, 20 slices"
     assert found == {
         ("tissue, 50 iterations", "vanilla"): (50, 1),
-        ("tissue, 50 iterations", tr.LONGER): (50, 2),
+        ("tissue, 50 iterations", study.LONGER): (50, 2),
         ("tissue, 50 iterations", "risk-map"): (50, 3),
-        (few, tr.LONGER): (50, 4),
+        (few, study.LONGER): (50, 4),
         (few, "risk-map"): (50, 5),
     }
+
+
+def test_means_over_pairs_have_an_interval_over_targets_too():
+    index = pd.MultiIndex.from_tuples(
+        [("a", "x"), ("b", "x"), ("a", "y"), ("b", "z")], names=["source", "target"]
+    )
+    values = np.array([0.1, 0.3, 0.9, math.nan])
+    pairs, targets = study.over_pairs(pd.Series(values, index), bounds=(0.0, 1.0))
+    for found, known in ((pairs, values[:3]), (targets, np.array([0.2, 0.9]))):
+        assert found.cases == len(known) and found.value == pytest.approx(known.mean())
+        low, high = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
+        assert low < 0 and high > 1  # no share is
+        assert list(study.ends(found, "auroc_", "_shared").items()) == [
+            ("auroc_low_shared", 0.0),
+            ("auroc_high_shared", 1.0),
+        ]
+    free, _ = study.over_pairs(pd.Series(values, index))
+    assert free.interval()[0] < 0
+
+
+def test_a_table_is_written_with_its_folder(tmp_path):
+    table = pd.DataFrame({"x": [1 / 3]})
+    for digits, words in (("%.4g", "0.3333"), (None, repr(1 / 3))):
+        study.write_table(table, tmp_path / "new" / "t.csv", digits=digits)
+        assert (tmp_path / "new" / "t.csv").read_text() == f"x\n{words}\n"
 
 
 def test_paired_summary_equals_a_loop():
@@ -148,7 +173,7 @@ def test_paired_summary_equals_a_loop():
         for s in range(3)
     ]
     table = pd.DataFrame(rows)
-    made = tr.paired_summary(
+    made = study.paired_summary(
         table,
         ["group"],
         method="method",

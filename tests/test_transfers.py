@@ -13,39 +13,40 @@ import pandas as pd
 import pytest
 
 import transfer_risk as tr
-from transfer_risk import protocols, transfers
-from transfer_risk.cohorts import write_cohorts
+from transfer_risk import study
+from transfer_risk.study import protocols, transfers
+from transfer_risk.study.cohorts import write_cohorts
 
 PAIR = ("csf-t1", "gm-t1")
-SIZE = replace(tr.SIZES["smoke"], stops=(1, 3))
+SIZE = replace(study.SIZES["smoke"], stops=(1, 3))
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    study = tr.TransferStudy(tmp_path_factory.mktemp("study"), "tissue", SIZE)
-    own = study.prepare([PAIR[0]])
-    return study, own
+    plan = study.TransferStudy(tmp_path_factory.mktemp("study"), "tissue", SIZE)
+    own = plan.prepare([PAIR])
+    return plan, own
 
 
 def test_preparing_gives_the_sources_dice_on_their_own_task(prepared):
-    study, own = prepared
-    place = study.place(0)
+    plan, own = prepared
+    place = plan.place(0)
     source = tr.load_source(place / "sources" / PAIR[0])
-    measures = tr.evaluate(source, tr.cohort_task(place, "source", PAIR[0]), distances=False)
+    measures = tr.evaluate(source, study.cohort_task(place, "source", PAIR[0]), distances=False)
     assert own["source"].tolist() == [PAIR[0]] and own["seed"].tolist() == [0]
     assert own["own_dice"][0] == pytest.approx(np.nanmean([m.dice for m in measures]), abs=1e-5)
 
 
 def test_a_folder_with_cohorts_of_another_size_is_refused(prepared):
-    study, _ = prepared
-    other = replace(study, size=replace(SIZE, cases=7, pretraining=9, stops=(5,), lr=1e-4))
+    plan, _ = prepared
+    other = replace(plan, size=replace(SIZE, cases=7, pretraining=9, stops=(5,), lr=1e-4))
     with pytest.raises(ValueError, match=r"\(cases 4, not 7, pretraining 3, not 9\); give another"):
-        other.prepare([PAIR[0]])
+        other.prepare([PAIR])
 
 
 def test_each_stop_is_a_fine_tuning_of_its_own(prepared):
-    study, _ = prepared
-    (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})
+    plan, _ = prepared
+    (job,) = plan.jobs([PAIR], {"risk": {"method": "risk-map"}})
     rows = transfers.transfer(job)
     assert [(r["iterations"], r["decision"]) for r in rows] == [
         (1, "argmax"),
@@ -65,29 +66,49 @@ def test_each_stop_is_a_fine_tuning_of_its_own(prepared):
 
 
 def test_a_transfer_is_done_once_whatever_its_labels(prepared, monkeypatch):
-    study, _ = prepared
-    (job,) = study.jobs([PAIR], {"vanilla": tr.RECIPES["vanilla"]}, stops=[2])
+    plan, _ = prepared
+    (job,) = plan.jobs([PAIR], {"vanilla": study.RECIPES["vanilla"]}, stops=[2])
     rows = transfers.transfer(job)
     assert [r["iterations"] for r in rows] == [2, 2, 32]  # vanilla is measured later too
     model = tr.load_source(transfers.model_path(job))
     kept = [m.dice for m in tr.evaluate(model, transfers.tasks_of(job)[0], distances=False)]
     assert 100 * np.nanmean(kept) == pytest.approx(rows[0]["dice"], abs=1e-9)
     monkeypatch.setattr(transfers, "begin", None)  # nothing is trained again
-    (same,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[2], labels={"group": "a"})
-    (other,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[3])
+    (same,) = plan.jobs(
+        [PAIR], {"other": study.RECIPES["vanilla"]}, stops=[2], labels={"group": "a"}
+    )
+    (other,) = plan.jobs([PAIR], {"other": study.RECIPES["vanilla"]}, stops=[3])
     assert next(iter(same)) == "group" and same["stops"] == "2"
     assert transfers.model_path(same | {"stops": "2 32"}) == transfers.model_path(job)
     assert transfers.model_path(other) != transfers.model_path(job)
-    (plain,) = study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=[2], tuned=False)
+    (plain,) = plan.jobs([PAIR], {"other": study.RECIPES["vanilla"]}, stops=[2], tuned="none")
     assert plain["tuned"] == "" and transfers.model_path(plain) != transfers.model_path(job)
-    assert study.jobs([PAIR], {"other": tr.RECIPES["vanilla"]}, stops=study.size.long) == []
+    assert plan.jobs([PAIR], {"other": study.RECIPES["vanilla"]}, stops=plan.size.long) == []
     again = transfers.transfer(same | {"stops": "2 32"})
     assert json.dumps(again) == json.dumps(rows)
 
 
+def test_decisions_are_tuned_at_the_stops_that_are_asked_for():
+    plan = study.TransferStudy(Path("there"), "tissue", SIZE)
+    recipes = {name: study.RECIPES[name] for name in ("vanilla", "risk-map")}
+    asked = {t: plan.jobs([PAIR], recipes, tuned=t) for t in ("last", "every", "none")}
+    stops = ["1 3 31 33", "1 3"]  # vanilla is measured later too
+    assert [job["stops"] for job in asked["last"]] == stops
+    assert [job["tuned"] for job in asked["last"]] == ["3", "3"]
+    assert [job["tuned"] for job in asked["every"]] == stops
+    assert [job["tuned"] for job in asked["none"]] == ["", ""]
+
+
+def test_a_model_keeps_its_name():
+    """Or what was trained for days is trained again."""
+    plan = study.TransferStudy(Path("there"), "tissue", study.SIZES["full"], first_seed=10)
+    (job,) = plan.jobs([PAIR], {"risk-map": study.RECIPES["risk-map"]}, labels={"slices": 0})
+    assert study.model_path(job) == Path("there/tissue-10/transfers/004ebf06ee658621")
+
+
 def test_institutions_have_their_own_subjects_and_share_them_among_modalities(tmp_path):
     write_cohorts(tmp_path, anatomy="partitions", seed=0, spacing=9.0, cases=3)
-    tasks = {name: tr.cohort_task(tmp_path, "source", name) for name in tr.PARTITION_TASKS}
+    tasks = {name: study.cohort_task(tmp_path, "source", name) for name in study.PARTITION_TASKS}
     assert [t.channels for t in tasks.values()] == [(n.split("-")[1].upper(),) for n in tasks]
     assert all(t.classes == ("background", "ncr", "ed", "et") for t in tasks.values())
     labels = {name: task.cases[0].label for name, task in tasks.items()}
@@ -107,20 +128,20 @@ def test_real_data_are_source_and_target_alike(tmp_path):
         for part in ("T1", "T2", "label"):
             values = rng.choice([0, 10, 150, 250], (8, 9, 4)).astype(np.int16)
             nib.save(nib.Nifti1Image(values, np.eye(4)), root / f"subject-{k}-{part}.nii.gz")
-    study = tr.TransferStudy(tmp_path / "work", "tissue", SIZE, data=root)
-    study.prepare([PAIR[0]])
-    assert study.place(0).name == "tissue-real-0" and not list(study.place(0).glob("Dataset*"))
+    plan = study.TransferStudy(tmp_path / "work", "tissue", SIZE, data=root)
+    plan.prepare([PAIR])
+    assert plan.place(0).name == "tissue-real-0" and not list(plan.place(0).glob("Dataset*"))
     source, target = (
-        tr.cohort_task(study.place(0), role, PAIR[1]) for role in ("source", "target")
+        study.cohort_task(plan.place(0), role, PAIR[1]) for role in ("source", "target")
     )
     assert source.cases == target.cases and len(target.cases) == 10
-    (job,) = study.jobs([PAIR], {"risk": {"method": "risk-map"}})
-    assert len(study.run([job], "rows")) == 3
+    (job,) = plan.jobs([PAIR], {"risk": {"method": "risk-map"}})
+    assert len(plan.run([job], "rows")) == 3
     words = (
         r"tasks: must hold a task 13-t1 or target-13-t1; it holds csf-t1, csf-t2, gm-t1, .*wm-t2"
     )
     with pytest.raises(ValueError, match=words):
-        tr.cohort_task(study.place(0), "target", "13-t1")
+        study.cohort_task(plan.place(0), "target", "13-t1")
 
 
 def test_a_mistake_of_the_user_is_one_sentence(tmp_path):
@@ -148,7 +169,7 @@ def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_p
         for s, gain in (("a", 1.0), ("b", 3.0))
         for r, i, d in (("vanilla", 50, 40.0), ("vanilla", 80, 99.0), ("risk-map", 50, 40.0 + gain))
     ]
-    made = tr.write_transfer_table(
+    made = study.write_transfer_table(
         pd.DataFrame(rows), tmp_path / "t.csv", paper={"risk-map": 1.89}
     ).set_index("recipe")
     assert made.loc["vanilla", "dice"] == 40 and set(made["iterations"]) == {50}
@@ -156,7 +177,7 @@ def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_p
     assert made.loc["risk-map", "relative"] == pytest.approx(5)
     assert made.loc["risk-map", "paper"] == 1.89 and math.isnan(made.loc["vanilla", "paper"])
     assert len(pd.read_csv(tmp_path / "t.csv")) == 6
-    assert set(tr.regular(pd.DataFrame(rows))["iterations"]) == {50}
+    assert set(study.regular(pd.DataFrame(rows))["iterations"]) == {50}
     assert pd.read_csv(tmp_path / "t_summary.csv")["difference"].tolist() == [0, 2]
     assert "risk-map" in capsys.readouterr().out
 
@@ -176,22 +197,24 @@ def test_a_brain_that_is_not_there_is_named_before_anything_is_done(tmp_path):
 def test_the_options_of_a_study(monkeypatch, tmp_path):
     command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", "there"]
     monkeypatch.setattr(sys, "argv", command)
-    options = tr.study_options("A study.", tr.TRANSFER_OPTIONS)
-    study = tr.transfer_study(options, "partitions")
+    options = study.job_options("A study.", study.TRANSFER_OPTIONS)
+    plan = study.transfer_study(options, "partitions")
     assert options.size == "full" and (tmp_path / "new").is_dir()
-    assert study.size.cases == protocols.LESIONS["cases"] and list(study.seeds) == [10, 11]
-    assert study.data == Path("there") and study.folder == tmp_path / "new" / "work" / "full"
+    assert plan.size.cases == protocols.LESIONS["cases"] and list(plan.seeds) == [10, 11]
+    assert plan.data == Path("there") and plan.folder == tmp_path / "new" / "work" / "full"
     monkeypatch.setattr(sys, "argv", ["table1.py", "--paper", "--out", str(tmp_path)])
-    paper = tr.transfer_study(tr.study_options("A study.", tr.TRANSFER_OPTIONS), "tissue").size
+    paper = study.transfer_study(
+        study.job_options("A study.", study.TRANSFER_OPTIONS), "tissue"
+    ).size
     assert (paper.width, paper.stops, paper.lr) == (32, (5_000,), 1e-4)
 
 
 def test_there_is_a_job_for_each_pair_seed_and_recipe(tmp_path):
-    size = replace(tr.SIZES["smoke"], seeds=3)
-    study = tr.TransferStudy(tmp_path, "tissue", size, first_seed=10)
-    recipes = {name: tr.RECIPES[name] for name in ("vanilla", "risk-map")}
-    jobs = study.jobs(study.pairs, recipes)
+    size = replace(study.SIZES["smoke"], seeds=3)
+    plan = study.TransferStudy(tmp_path, "tissue", size, first_seed=10)
+    recipes = {name: study.RECIPES[name] for name in ("vanilla", "risk-map")}
+    jobs = plan.jobs(plan.pairs, recipes)
     told = [(j["source"], j["target"], j["seed"], j["recipe"]) for j in jobs]
-    assert len(set(told)) == len(told) == 3 * 2 * len(study.pairs)
+    assert len(set(told)) == len(told) == 3 * 2 * len(plan.pairs)
     assert {job["seed"] for job in jobs} == {10, 11, 12}
-    assert study.jobs(study.pairs, recipes, stops=[]) == []
+    assert plan.jobs(plan.pairs, recipes, stops=[]) == []

@@ -1,6 +1,7 @@
 """Which pretrained segmentation model to start from, where transfer will hurt, and how to fine-tune so it does not.
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+Names are loaded when they are first used, so that importing the package costs nothing. What only the programs of studies and
+figures need is in `transfer_risk.study`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _HOMES = {
     "Preprocessing": "tasks",
     "Decision": "tasks",
     "Source": "sources",
+    "Volume": "volumes",
+    "read": "volumes",
     "UNet": "networks",
     "load_task": "layouts",
     "write_tasks": "layouts",
@@ -45,6 +48,7 @@ _HOMES = {
     "rank_sources": "ranking",
     "SCORES": "scoretables",
     "audit": "auditing",
+    "MEASURES": "auditing",
     "Recipe": "recipes",
     "training_slices": "subsets",
     "diagnose": "doctor",
@@ -61,35 +65,8 @@ _HOMES = {
     "plot_curves": "plotting",
     "plot_change": "galleries",
     "plot_maps": "galleries",
-    "run_study": "studies",
-    "paired_summary": "transfertables",
-    "with_longer": "transfertables",
-    "write_summaries": "transfertables",
-    "LONGER": "transfertables",
-    "run_program": "programs",
-    "program_options": "programs",
-    "study_options": "programs",
-    "tell": "programs",
-    "draw_results": "results",
-    "read_results": "results",
-    "PAIRS": "cohorts",
-    "TISSUE_TASKS": "cohorts",
-    "PARTITION_TASKS": "cohorts",
-    "TASKS": "cohorts",
-    "cohort_task": "cohorts",
-    "METHODS": "transfers",
-    "RECIPES": "transfers",
-    "RECOMMENDED": "transfers",
-    "CONFIRMED": "transfers",
-    "model_path": "transfers",
-    "PROBE_STEPS": "sizes",
-    "SIZES": "sizes",
-    "TRANSFER_OPTIONS": "protocols",
-    "TransferStudy": "protocols",
-    "transfer_study": "protocols",
-    "write_transfer_table": "transfertables",
-    "recipe_summary": "transfertables",
-    "regular": "transfertables",
+    "plot_risks": "galleries",
+    "save_figure": "plotting",
     "load_template": "phantom",
     "write_tissue_cohort": "phantom",
     "write_tumour_cohort": "phantom",

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
 
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.comparison import Comparison, compare
-from transfer_risk.files import written
 from transfer_risk.finetuning import finetune
-from transfer_risk.galleries import plot_change
+from transfer_risk.galleries import plot_change, plot_risks
+from transfer_risk.imagefiles import load
 from transfer_risk.layouts import load_task, write_tasks
 from transfer_risk.mapping import risk_maps, write_maps
+from transfer_risk.overlays import empty_figure
 from transfer_risk.phantom import load_template, write_source_and_target
-from transfer_risk.plotting import save_figure
+from transfer_risk.plotting import plot_ranking, save_figure
 from transfer_risk.pretraining import pretrain
 from transfer_risk.ranking import Ranking, rank_sources
 from transfer_risk.recipes import Recipe
 from transfer_risk.reports import ranking_text
-from transfer_risk.riskmap import RiskMap
+from transfer_risk.riskmap import RiskMap, Span
 from transfer_risk.runs import load_run
 from transfer_risk.scoretables import write_ranking
 from transfer_risk.sources import Source
+from transfer_risk.study.methods import METHODS
 from transfer_risk.summaries import comparison_text, write_comparison
 from transfer_risk.tasks import Task
+from transfer_risk.views import riskiest_slice
 from transfer_risk.volumes import read
 
 TARGET = "target-gm-t1"
-METHODS = ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")
 
 
 def run_demo(
@@ -63,8 +70,10 @@ def run_demo(
     ranking = rank_sources(sources, target, by="leep", progress=progress)
     write_ranking(ranking, folder / "ranking")
     ordered = [next(s for s in sources if s.name == score.source) for score in ranking.scores]
-    write_maps(ordered[0], target, folder / "maps", progress=progress)
-    _draw(ranking, ordered, target, folder / "figure.png")
+    written, _ = write_maps(ordered[0], target, folder / "maps", progress=progress)
+    best_maps = _read_maps(written)
+    figure = _figure(ranking, (best_maps, risk_maps(ordered[-1], target)), target)
+    save_figure(figure, folder / "figure.png", dpi=150)
     best = load_source(folder / "sources" / ordered[0].name)
     comparison = _fine_tune(best, target, folder, quick=quick, tell=tell)
     mapped, plain = (comparison.runs[METHODS.index(name)] for name in ("risk-map", "vanilla"))
@@ -86,37 +95,35 @@ def _fine_tune(
     return comparison
 
 
-def _draw(ranking: Ranking, ordered: Sequence[Source], target: Task, path: Path) -> None:
+def _read_maps(paths: Sequence[Path]) -> dict[str, RiskMap]:
+    """The maps that were written, by case id, on their span."""
+    ending = "_transferability.nii.gz"
+    values = {
+        p.name.removesuffix(ending): torch.from_numpy(load(str(p))[0])[None]
+        for p in paths
+        if p.name.endswith(ending)
+    }
+    span = reduce(or_, map(Span.of, values.values()))
+    return {case: RiskMap(v, span) for case, v in values.items()}
+
+
+def _figure(
+    ranking: Ranking, maps: tuple[dict[str, RiskMap], dict[str, RiskMap]], target: Task
+) -> Figure:
     """The ranking beside risk maps of the best and the worst source on one case and one span."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from transfer_risk.plotting import plot_ranking, plot_risk
-    from transfer_risk.views import riskiest_slice
-
-    best = risk_maps(ordered[0], target)
-    worst = risk_maps(ordered[-1], target)
-    case = next(c for c in target.split("test") if c.id in best)
-    volume = read(case, target)
-    span = best[case.id].span | worst[case.id].span
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    case = next(c for c in target.split("test") if c.id in maps[0])
+    names = [ranking.scores[place].source for place in (0, -1)]
+    span = maps[0][case.id].span | maps[1][case.id].span
+    best = RiskMap(maps[0][case.id].transferability, span)
+    index = riskiest_slice(best.risk[0].numpy())
+    figure = empty_figure(10, 3.6)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(1, 3, width_ratios=[1.5, 1, 1.25])
     plot_ranking(ranking, ax=axes[0])
-    index = riskiest_slice(best[case.id].risk[0].numpy())
-    for ax, source, maps in ((axes[1], ordered[0], best), (axes[2], ordered[-1], worst)):
-        shown = RiskMap(maps[case.id].transferability, span)
-        plot_risk(
-            shown,
-            ax=ax,
-            image=volume.image[0],
-            labels=volume.labels,
-            index=index,
-            colour_bar=source is ordered[-1],
-        )
-        ax.set_title(f"{source.name}\n{case.id}, slice {index}", fontsize=9)
-    with written(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    titles = [f"{name}\n{case.id}, slice {index}" for name in names]
+    shown = dict(zip(titles, (m[case.id] for m in maps), strict=True))
+    plot_risks(shown, [read(case, target)] * 2, axes=axes[1:], index=index)
+    return figure
 
 
 def _advice(folder: Path, best: Source) -> str:

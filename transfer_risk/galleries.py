@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -16,11 +17,14 @@ from transfer_risk.channels import in_order
 from transfer_risk.comparison import check_alike
 from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.mapping import risk_maps
+from transfer_risk.overlays import empty_figure
 from transfer_risk.pages import Example, plot_examples
+from transfer_risk.plotting import plot_risk
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
+from transfer_risk.views import riskiest_slice
 from transfer_risk.volumes import Volume, read
 
 MOST = 3  # cases that are shown where none is named
@@ -110,6 +114,52 @@ def plot_maps(
     risks = ("risk",) if len(sources) == 1 else ("risk before", "risk after")
     names = predicted_names(sources[-1], task)
     return _figure(examples, task, names, risks, index, channel, width)
+
+
+def plot_risks(
+    maps: Mapping[str, RiskMap],
+    volumes: Sequence[Volume],
+    *,
+    axes: Sequence[Axes] = (),
+    index: int | None = None,
+) -> Sequence[Axes]:
+    """Risk maps beside each other on one span, each as `plot_risk` draws it; a colour bar stands at the end of a row.
+
+    Args:
+        maps: (1, X, Y, Z), by title.
+        volumes: Image and labels of each, as `read` gives them.
+        axes: Where to draw; a new row of panels where not given.
+        index: Slice along the last axis; the one with the most risk on the first map where not given.
+
+    Raises:
+        ValueError: if the numbers of maps, volumes and axes differ.
+    """
+    if len(axes) == 0:
+        figure = empty_figure(3.1 * len(maps), 3.4)
+        figure.set_layout_engine("constrained")
+        axes = list(figure.subplots(1, len(maps), squeeze=False).flat)
+    if not len(maps) == len(volumes) == len(axes):
+        raise ValueError(
+            "maps must have a volume and axes each; "
+            f"got {len(maps)} maps, {len(volumes)} volumes and {len(axes)} axes"
+        )
+    span = reduce(or_, (m.span for m in maps.values()))
+    shown = {title: RiskMap(m.transferability, span, m.base) for title, m in maps.items()}
+    if index is None:
+        index = riskiest_slice(next(iter(shown.values())).risk[0].numpy())
+    for (title, risk_map), volume, ax in zip(shown.items(), volumes, axes, strict=True):
+        place = ax.get_subplotspec()
+        plot_risk(
+            risk_map,
+            ax=ax,
+            image=volume.image[0],
+            labels=volume.labels,
+            affine=volume.affine,
+            index=index,
+            colour_bar=place is None or place.is_last_col(),
+        )
+        ax.set_title(title, fontsize=9)
+    return axes
 
 
 def _figure(

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from transfer_risk.colours import BLUE, RUST
 from transfer_risk.files import written
 from transfer_risk.overlays import colour_map, draw, draw_contour, empty_figure, risk_over
 from transfer_risk.riskmap import RiskMap
@@ -25,7 +26,6 @@ from transfer_risk.views import View, grey_slice, riskiest_slice
 if TYPE_CHECKING:
     from transfer_risk.ranking import Ranking
 
-BLUE, RUST = "#1f4e79", "#b3541e"
 UNDATED: dict[str, dict[str, None]] = {
     ".png": {},
     ".pdf": {"CreationDate": None},

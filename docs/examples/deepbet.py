@@ -19,8 +19,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -165,26 +163,15 @@ def report(title: str, ranking: tr.Ranking) -> None:
 
 def draw(source: tr.Source, tasks: dict[str, tr.Task], out: Path) -> None:
     """Risk of deepbet for the first two targets, on one span that leaves the lowest 1 % of the voxels out."""
-    maps = {n: tr.risk_maps(source, t, cases=t.cases)["mni152"] for n, t in list(tasks.items())[:2]}
-    first, second = (tr.Span.of(m.transferability, clip=1) for m in maps.values())
-    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for ax, (name, made) in zip(figure.subplots(1, 2), maps.items(), strict=True):
-        case = tasks[name].cases[0]
-        image, label = nib.load(case.images[0]), nib.load(case.label)
-        shown = tr.RiskMap(made.transferability, first | second)
-        tr.plot_risk(
-            shown,
-            ax=ax,
-            image=np.asarray(image.dataobj),
-            labels=np.asarray(label.dataobj),
-            affine=image.affine,
-            index=SLICE,
-            colour_bar=name != "brain",
-        )
-        ax.set_title(f"target {name} (contour)", fontsize=9)
-    figure.suptitle("Risk of deepbet on the MNI152 T1, one span", fontsize=10)
-    figure.savefig(out / "deepbet.png", dpi=200)
+    maps, volumes = {}, []
+    for name, task in list(tasks.items())[:2]:
+        (case,) = task.cases
+        values = tr.risk_maps(source, task, cases=task.cases)[case.id].transferability
+        maps[f"target {name} (contour)"] = tr.RiskMap(values, tr.Span.of(values, clip=1))
+        volumes.append(tr.read(case, task))
+    axes = tr.plot_risks(maps, volumes, index=SLICE)
+    axes[0].figure.suptitle("Risk of deepbet on the MNI152 T1, one span", fontsize=10)
+    tr.save_figure(axes[0].figure, out / "deepbet.png", dpi=200)
 
 
 def fetched(folder: Path) -> Path:

@@ -33,17 +33,15 @@ def program_options(
     return parser.parse_args()
 
 
-STUDY: Arguments = {
+JOBS: Arguments = {
     "--processes": {"type": int, "default": 2, "help": "At once, of one thread each."},
     "--work": {"type": Path, "help": "Folder for cohorts, sources and models; kept."},
 }
 
 
-def study_options(
-    description: str | None, arguments: Arguments | None = None
-) -> argparse.Namespace:
+def job_options(description: str | None, arguments: Arguments | None = None) -> argparse.Namespace:
     """As `program_options`, with `processes` and `work`; `out` is made."""
-    options = program_options(description, {**STUDY, **(arguments or {})})
+    options = program_options(description, {**JOBS, **(arguments or {})})
     if options.size == "smoke":
         options.processes = 1
     options.work = options.work or options.out / "work" / options.size

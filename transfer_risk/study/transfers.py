@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfer_risk.adapters import load_source, save_source
-from transfer_risk.cohorts import cohort_task
+from transfer_risk.adapters import save_source
 from transfer_risk.decisions import tune_decision
 from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.features import Features
@@ -18,27 +17,10 @@ from transfer_risk.files import write_text
 from transfer_risk.fitting import fit
 from transfer_risk.recipes import Recipe
 from transfer_risk.sources import Source
-from transfer_risk.studies import Row
+from transfer_risk.study.cohorts import cohort_source, cohort_task
+from transfer_risk.study.jobs import Row
 from transfer_risk.tasks import Task
 from transfer_risk.training import begin, finish
-
-RECIPES: dict[str, dict[str, Any]] = {
-    **{m: {"method": m} for m in ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")},
-    "CE + Dice": {"method": "vanilla", "dice_weight": 1.0},
-    "probe": {"method": "vanilla", "head": "probe"},
-    "probe + eep-risk": {"method": "eep-risk", "head": "probe"},
-    "probe + adaptive-risk": {"method": "adaptive-risk", "head": "probe"},
-    "probe + adaptive-risk + Dice": {
-        "method": "adaptive-risk",
-        "head": "probe",
-        "dice_weight": 1.0,
-    },
-}
-"""Options by name: the five methods of the paper's tables, then what stands beside and beyond them."""
-METHODS = tuple(RECIPES)[:5]
-RECOMMENDED = "probe + adaptive-risk + Dice"
-CONFIRMED = ("vanilla", "CE + Dice", RECOMMENDED)
-"""Those that are measured on other subjects than the recommended one was chosen on."""
 
 
 def transfer(job: Mapping[str, Any]) -> list[Row]:
@@ -74,9 +56,8 @@ TOLD = ("anatomy", "source", "target", "seed", "stops", "options", "tuned")
 
 def tasks_of(job: Mapping[str, Any]) -> tuple[Task, Source]:
     """Target task and source of a job."""
-    place = Path(job["folder"])
-    target = cohort_task(place, "target", job["target"])
-    return target, load_source(place / "sources" / job["source"])
+    target = cohort_task(job["folder"], "target", job["target"])
+    return target, cohort_source(job["folder"], job["source"])
 
 
 def model_path(job: Mapping[str, Any]) -> Path:

@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from transfer_risk.cohorts import TASKS, pretrain_source, write_cohorts
 from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.files import write_text
-from transfer_risk.programs import tell
-from transfer_risk.sizes import LESIONS, PREPARED, PROBE_STEPS, SIZES, Size
-from transfer_risk.studies import Row, run_study
-from transfer_risk.transfers import transfer
+from transfer_risk.study.cohorts import TASKS, pretrain_source, write_cohorts
+from transfer_risk.study.jobs import Row, run_jobs
+from transfer_risk.study.programs import tell
+from transfer_risk.study.sizes import LESIONS, PREPARED, PROBE_STEPS, SIZES, Size
+from transfer_risk.study.transfers import transfer
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Tuned = Literal["last", "every", "none"]
 TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     "--paper": {
         "dest": "size",
@@ -32,7 +33,7 @@ TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     "--partitions": {"type": Path, "help": "Partitioning csv of FeTS."},
     "--seeds": {"type": int, "help": "How many, instead of the size's."},
 }
-"""Further options of a program's `study_options` for `transfer_study`."""
+"""Further options of a program's `job_options` for `transfer_study`."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ class TransferStudy:
         """Folder of the cohort of a seed."""
         return self.folder / f"{self.cohort}-{seed}"
 
-    def prepare(self, sources: Iterable[str]) -> pd.DataFrame:
-        """Write the cohorts and pretrain the sources of all seeds, where they are not there yet; `own_dice` of each source.
+    def prepare(self, pairs: Iterable[Sequence[str]]) -> pd.DataFrame:
+        """Write the cohorts and pretrain the sources of the pairs, where they are not there yet; `own_dice` of each source.
 
         That is Dice in [0, 1] on the test cases of the source's own task, by `source` and `seed`.
 
@@ -94,13 +95,14 @@ class TransferStudy:
         common |= {k: str(getattr(self, k) or "") for k in ("data", "partitions", "t1")}
         for seed in self.seeds:
             _claim(self.place(seed), common)
+        sources = sorted({source for source, _ in pairs})
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
         for name, work, jobs in (
             ("cohorts", _write, cohorts),
             ("sources", _pretrain, [c | {"source": s} for c in cohorts for s in sources]),
         ):
             path = self.folder / f"{name}-{self.cohort}.csv"
-            table = run_study(jobs, work, path, processes=self.processes, progress=self.progress)
+            table = run_jobs(jobs, work, path, processes=self.processes, progress=self.progress)
         return table[["source", "seed", "own_dice"]]
 
     def jobs(
@@ -110,7 +112,7 @@ class TransferStudy:
         *,
         stops: Sequence[int] | None = None,
         labels: Mapping[str, Any] | None = None,
-        tuned: bool = True,
+        tuned: Tuned = "last",
     ) -> list[dict[str, Any]]:
         """One job for each pair (source, target), seed and recipe, for `run`.
 
@@ -119,7 +121,8 @@ class TransferStudy:
             recipes: Options of `Recipe` by name; others than the size's learning rate and the seed's are its defaults.
             stops: Instead of the size's; an empty one makes no job.
             labels: Columns that the rows start with.
-            tuned: Whether the decision is tuned after the last stop, and the model of that moment kept.
+            tuned: Whether the decision is tuned after the `last` of `stops`, after `every` stop or after `none`; the model
+                is kept as it was when that was done last.
         """
         steps = self.size.stops if stops is None else tuple(stops)
         made: list[dict[str, Any]] = []
@@ -130,6 +133,8 @@ class TransferStudy:
                 for name, options in recipes.items():
                     own = {"lr": self.size.lr, "seed": seed} | dict(options)
                     later = [s + PROBE_STEPS for s in steps] if name == "vanilla" else []
+                    measured = " ".join(map(str, sorted({*steps, *later})))
+                    moments = {"last": str(steps[-1]), "every": measured, "none": ""}
                     made.append(
                         {
                             **(labels or {}),
@@ -138,9 +143,9 @@ class TransferStudy:
                             "target": target,
                             "seed": seed,
                             "recipe": name,
-                            "stops": " ".join(map(str, sorted({*steps, *later}))),
+                            "stops": measured,
                             "options": json.dumps(own),
-                            "tuned": str(steps[-1]) if tuned else "",
+                            "tuned": moments[tuned],
                             "folder": str(self.place(seed)),
                         }
                     )
@@ -149,7 +154,7 @@ class TransferStudy:
     def run(self, jobs: Sequence[Mapping[str, Any]], name: str) -> pd.DataFrame:
         """Rows of all jobs: iterations, decision, and Dice, recall and precision in per cent; a killed run goes on."""
         path = self.folder / f"{name}.csv"
-        table = run_study(jobs, transfer, path, processes=self.processes, progress=self.progress)
+        table = run_jobs(jobs, transfer, path, processes=self.processes, progress=self.progress)
         return table.drop(columns=["stops", "options", "tuned", "folder"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer_risk.plotting import save_figure
-from transfer_risk.programs import program_options, tell
+from transfer_risk.study.programs import program_options, tell
 
 if TYPE_CHECKING:
     import pandas as pd

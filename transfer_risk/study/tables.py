@@ -1,4 +1,4 @@
-"""Tables of a study of transfers: rows, and what they come to over pairs."""
+"""Tables of studies: rows of transfers, and what they come to over pairs of tasks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from transfer_risk.intervals import Estimate
 from transfer_risk.significance import holm, signed_rank_p
-from transfer_risk.sizes import PROBE_STEPS
+from transfer_risk.study.sizes import PROBE_STEPS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LONGER = "vanilla, longer"
 """Vanilla for `PROBE_STEPS` more iterations: matched in time with a recipe that fits a probe."""
+PROTOCOL = "as in the paper"
+"""Either method of the paper's protocol, where it stands beside one that is trained otherwise."""
+FREE = (-math.inf, math.inf)
 
 
 def write_transfer_table(
@@ -66,12 +69,18 @@ def write_summaries(
     table: pd.DataFrame, path: str | Path, summaries: Mapping[str, pd.DataFrame]
 ) -> None:
     """Write the rows of a study, and beside them each summary as `<name><end>_summary.csv` by its end; these are printed."""
-    table.to_csv(path, index=False, float_format="%.2f")
+    write_table(table, path, digits="%.2f")
     for end, made in summaries.items():
         summary = Path(path).with_name(f"{Path(path).stem}{end}_summary.csv")
-        made.to_csv(summary, index=False, float_format="%.4g")
+        write_table(made, summary)
         print(f"{summary.name}:")
         print(made.to_string(index=False, float_format="{:.2f}".format))
+
+
+def write_table(table: pd.DataFrame, path: str | Path, *, digits: str | None = "%.4g") -> None:
+    """Write a CSV; its folder is made, and numbers have these digits, or all where there are none."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format=digits)
 
 
 def regular(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,6 +106,33 @@ def with_longer(table: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
+def over_pairs(
+    values: pd.Series[float], *, shared: str = "target", bounds: tuple[float, float] | None = None
+) -> tuple[Estimate, Estimate]:
+    """Mean over pairs, and that over targets, of whose pairs the mean is taken first; NaN counts in neither.
+
+    Pairs that share a target are alike, and the interval over pairs is too narrow then: that over targets stands beside it.
+
+    Args:
+        values: One for each pair.
+        shared: Level of its index that holds the targets.
+        bounds: Least and largest possible value, where intervals end; none where not given.
+    """
+    both = (values, values.groupby(level=shared).mean())
+    pairs, targets = (Estimate.mean(v.to_numpy(), bounds=bounds or FREE) for v in both)
+    return pairs, targets
+
+
+def ends(estimate: Estimate, before: str = "", after: str = "") -> dict[str, float]:
+    """The 95 % interval of an estimate for a row of a table: `low` and `high`, with something before and after.
+
+    >>> {name: round(value, 1) for name, value in ends(Estimate.mean([1.0, 2.0, 3.0]), after="_shared").items()}
+    {'low_shared': -0.5, 'high_shared': 4.5}
+    """
+    names = (f"{before}{end}{after}" for end in ("low", "high"))
+    return dict(zip(names, estimate.interval(), strict=True))
+
+
 def paired_summary(
     table: pd.DataFrame,
     groups: Sequence[str],
@@ -110,8 +146,7 @@ def paired_summary(
 ) -> pd.DataFrame:
     """By group and method: the mean value over pairs and the paired difference to a reference method, with tests.
 
-    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units. Pairs that share a target are
-    alike, and the interval over pairs is too narrow then: that over targets stands beside it.
+    Rows of one pair and method (seeds) are averaged first: pairs, not runs, are the units.
 
     Args:
         table: One row per run.
@@ -121,7 +156,7 @@ def paired_summary(
         value: Column that is compared.
         reference: Method that the others are compared with.
         beside: Columns whose means are given too.
-        shared: One of `pair`, such as target: the units of a second interval, pairs that share it averaged.
+        shared: One of `pair`, such as target: the units of a second interval, as for `over_pairs`.
 
     Returns:
         Columns of `groups`, `method`, `value` and `beside`, then difference, low, high (95 % t interval), p (t test) and
@@ -137,11 +172,10 @@ def paired_summary(
         others: list[dict[str, Any]] = []
         for name in dict.fromkeys(block.index.get_level_values(method)):
             gains = wide[name] - wide[reference]
-            difference = Estimate.mean(gains.to_numpy())
-            low, high = difference.interval()
+            difference, units = over_pairs(gains, shared=shared or pair[0])
             row = dict(zip(groups, names, strict=True)) | {method: name}
             row |= block.xs(name, level=method)[[value, *beside]].mean().to_dict()
-            row |= {"difference": difference.value, "low": low, "high": high}
+            row |= {"difference": difference.value} | ends(difference)
             row |= {"p": difference.p_value, "pairs": difference.cases}
             row |= {
                 "better": int((gains > 0).sum()),
@@ -150,9 +184,7 @@ def paired_summary(
             }
             row |= {"p_signed_rank": signed_rank_p(gains.to_numpy()), "p_holm": math.nan}
             if shared:
-                units = Estimate.mean(gains.groupby(level=shared).mean().to_numpy())
-                low, high = units.interval()
-                row |= {"low_shared": low, "high_shared": high, "units": units.cases}
+                row |= ends(units, after="_shared") | {"units": units.cases}
             rows.append(row)
             if name != reference:
                 others.append(rows[-1])

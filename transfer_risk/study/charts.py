@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
+from transfer_risk.colours import BLUE as BLUE
+from transfer_risk.colours import COLOURS, GREY
+from transfer_risk.colours import RUST as RUST
 from transfer_risk.overlays import empty_figure
 
 if TYPE_CHECKING:
@@ -18,11 +21,8 @@ if TYPE_CHECKING:
 
 COHORTS = {"tissue": "tissue", "tumour": "tumour", "partitions": "tumour"}
 """What panels are called, in their order, by anatomy."""
-BLUE, RUST, GREY = "#0072b2", "#d55e00", "#8c8c8c"
-COLOURS = (BLUE, RUST, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
-"""Okabe and Ito's, for colour-blind readers, the strongest on white first; then brown."""
 MARKERS = "osD^vPX*"
-SIZE = 7.0
+TEXT_SIZE = 7.0
 DODGE = 2.5  # points between two marks at one place
 
 
@@ -49,9 +49,9 @@ def chart_panels(
     figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y, width_ratios=widths)
     for ax in axes.flat:
-        ax.tick_params(labelsize=SIZE, width=0.6, length=2.5)
+        ax.tick_params(labelsize=TEXT_SIZE, width=0.6, length=2.5)
         for axis in (ax.xaxis, ax.yaxis):
-            axis.get_offset_text().set_fontsize(SIZE)
+            axis.get_offset_text().set_fontsize(TEXT_SIZE)
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["left", "bottom"]].set_linewidth(0.6)
     return figure, list(axes.flat)
@@ -59,9 +59,9 @@ def chart_panels(
 
 def label_axes(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> Axes:
     """Write the title and the names of the axes."""
-    ax.set_title(title, fontsize=SIZE + 1, loc="left")
-    ax.set_xlabel(x, fontsize=SIZE)
-    ax.set_ylabel(y, fontsize=SIZE)
+    ax.set_title(title, fontsize=TEXT_SIZE + 1, loc="left")
+    ax.set_xlabel(x, fontsize=TEXT_SIZE)
+    ax.set_ylabel(y, fontsize=TEXT_SIZE)
     return ax
 
 

@@ -109,11 +109,16 @@ def pretrain_source(
     folder: str | Path, name: str, *, seed: int, iterations: int, width: int = 8, depth: int = 4
 ) -> tuple[Source, Task]:
     """The source `sources/<name>` of a folder of cohorts, trained where it is not there yet, and its own task."""
-    task, path = cohort_task(folder, "source", name), Path(folder) / "sources" / name
+    task, path = cohort_task(folder, "source", name), _source_path(folder, name)
     if not (path / "source.toml").exists():
         made = pretrain(task, width=width, depth=depth, iterations=iterations, seed=seed)
         save_source(made, path)
     return replace(load_source(path), name=name), task
+
+
+def cohort_source(folder: str | Path, name: str) -> Source:
+    """The source that was pretrained on the task `name` of a folder of cohorts."""
+    return load_source(_source_path(folder, name))
 
 
 def cohort_task(folder: str | Path, role: str, name: str) -> Task:
@@ -135,3 +140,7 @@ def cohort_task(folder: str | Path, role: str, name: str) -> Task:
         raise ValueError(f"{tasks}: must hold a task {name} or {role}-{name}; it holds {there}")
     whole = load_task(path)
     return replace(whole.on_channels(channel.upper()), name=name if number else f"{role}-{name}")
+
+
+def _source_path(folder: str | Path, name: str) -> Path:
+    return Path(folder) / "sources" / name

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 Work = Callable[[Mapping[str, Any]], list[Row]]
 
 
-def run_study(
+def run_jobs(
     jobs: Sequence[Mapping[str, Any]],
     work: Work,
     path: str | Path,

@@ -1,0 +1,79 @@
+"""Studies of many transfers, and the command line, tables and charts of the programs that run and draw them.
+
+What analysis/ and figures/ stand on; scoring, mapping and fine-tuning one's own models needs none of it. Jobs run in
+parallel and go on after a kill (`run_jobs`). A `TransferStudy` makes the jobs of transfers between the tasks of a cohort;
+their rows are summed up over pairs of tasks (`recipe_summary`) and drawn (`chart_panels`).
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "program_options": "programs",
+    "job_options": "programs",
+    "run_program": "programs",
+    "tell": "programs",
+    "run_jobs": "jobs",
+    "SIZES": "sizes",
+    "PROBE_STEPS": "sizes",
+    "METHODS": "methods",
+    "RECIPES": "methods",
+    "BOTH": "methods",
+    "DICE": "methods",
+    "PROBED": "methods",
+    "RECOMMENDED": "methods",
+    "CONFIRMED": "methods",
+    "SCRATCH": "methods",
+    "PAIRS": "cohorts",
+    "TASKS": "cohorts",
+    "TISSUE_TASKS": "cohorts",
+    "PARTITION_TASKS": "cohorts",
+    "cohort_task": "cohorts",
+    "cohort_source": "cohorts",
+    "tasks_of": "transfers",
+    "model_path": "transfers",
+    "TRANSFER_OPTIONS": "protocols",
+    "TransferStudy": "protocols",
+    "transfer_study": "protocols",
+    "LONGER": "tables",
+    "PROTOCOL": "tables",
+    "regular": "tables",
+    "with_longer": "tables",
+    "paired_summary": "tables",
+    "recipe_summary": "tables",
+    "over_pairs": "tables",
+    "ends": "tables",
+    "write_table": "tables",
+    "write_summaries": "tables",
+    "write_transfer_table": "tables",
+    "read_results": "results",
+    "draw_results": "results",
+    "BLUE": "charts",
+    "RUST": "charts",
+    "GREY": "charts",
+    "COLOURS": "charts",
+    "TEXT_SIZE": "charts",
+    "chart_panels": "charts",
+    "label_axes": "charts",
+    "cohorts_in": "charts",
+    "signed": "charts",
+    "plot_lines": "charts",
+    "arms": "charts",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,26 @@
+"""Ways of fine-tuning that studies compare: options of `Recipe` by the names that tables and figures give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+METHODS = ("vanilla", "class-weight", "trs-map", "risk-map", "class-mean")
+"""The paper's four and the risk map's control."""
+DICE = "CE + Dice"
+PROBED = "probe + adaptive-risk"
+RECOMMENDED = f"{PROBED} + Dice"
+RECIPES: dict[str, dict[str, Any]] = {
+    **{m: {"method": m} for m in METHODS},
+    DICE: {"method": "vanilla", "dice_weight": 1.0},
+    "probe": {"method": "vanilla", "head": "probe"},
+    "probe + eep-risk": {"method": "eep-risk", "head": "probe"},
+    PROBED: {"method": "adaptive-risk", "head": "probe"},
+    RECOMMENDED: {"method": "adaptive-risk", "head": "probe", "dice_weight": 1.0},
+}
+"""The five methods of the paper's tables, then what stands beside and beyond them."""
+BOTH = {name: RECIPES[name] for name in ("vanilla", "risk-map")}
+"""The paper's comparison."""
+SCRATCH: dict[str, dict[str, Any]] = {"scratch": {"method": "vanilla", "init": "random"}}
+"""The reference without a source."""
+CONFIRMED = ("vanilla", DICE, RECOMMENDED)
+"""Those that are measured on other subjects than the recommended one was chosen on."""
