@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from transfer_risk.adapters import load_source, save_source
+from transfer_risk.callbacks import Tell
 from transfer_risk.comparison import Comparison, compare
 from transfer_risk.finetuning import finetune
 from transfer_risk.galleries import plot_change, plot_risks
@@ -37,9 +38,7 @@ from transfer_risk.volumes import read
 TARGET = "target-gm-t1"
 
 
-def run_demo(
-    out: str | Path, *, quick: bool = False, progress: Callable[[str], None] | None = None
-) -> str:
+def run_demo(out: str | Path, *, quick: bool = False, progress: Tell | None = None) -> str:
     """Write cohorts, pretrain six sources, rank them for grey matter on T1, fine-tune the best, compare; the report.
 
     The sources come from other pseudo-subjects and another scanner than the target. All anatomy is deformed from one
@@ -82,9 +81,7 @@ def run_demo(
     return "\n".join(tables) + _advice(folder, ordered[0])
 
 
-def _fine_tune(
-    best: Source, target: Task, folder: Path, *, quick: bool, tell: Callable[[str], None]
-) -> Comparison:
+def _fine_tune(best: Source, target: Task, folder: Path, *, quick: bool, tell: Tell) -> Comparison:
     """The best source fine-tuned by the paper's method, those that it is compared with, and its control."""
     for method in METHODS:
         tell(f"fine-tuning {best.name} with {method}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.files import write_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run_jobs(
     path: str | Path,
     *,
     processes: int = 1,
-    progress: Callable[[str], None] | None = None,
+    progress: Tell | None = None,
 ) -> pd.DataFrame:
     """Table of the rows of all jobs, in their order; written to a CSV after each job, from which a later call goes on.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from transfer_risk.callbacks import Tell
 from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.files import write_text
 from transfer_risk.study.cohorts import TASKS, pretrain_source, write_cohorts
@@ -60,7 +61,7 @@ class TransferStudy:
     t1: Path | None = None
     data: Path | None = None
     partitions: Path | None = None
-    progress: Callable[[str], None] | None = None
+    progress: Tell | None = None
 
     @property
     def seeds(self) -> range:
