@@ -346,3 +346,21 @@ def test_a_mean_over_other_classes_than_after_is_unknown(tmp_path):
     assert np.isnan(values["run", "before", "dice"]).all()
     assert not np.isnan(values["run", "before", "dice[a]"]).any()
     assert not np.isnan(values["run", "after", "dice"]).any()
+
+
+def test_precision_is_over_the_classes_that_are_predicted_before_and_after(tmp_path):
+    """Before, b is predicted nowhere; after, a is worse: the mean must fall, whatever the precision of b is."""
+    path = make_task(tmp_path, classes=("a", "b"))
+    task = tr.load_task(path)
+    before, after = stage(task, wrong=0, seed=0), stage(task, wrong=0, seed=1)
+    for case in task.split("test"):
+        labels = read(case, task).labels
+        before[case.id] = (before[case.id][0], np.where(labels == 2, 0, labels))
+        worse = np.where(np.arange(labels.size).reshape(labels.shape) % 2, 1, 0)
+        after[case.id] = (after[case.id][0], np.where(labels == 2, 2, np.maximum(labels, worse)))
+    write_run(tmp_path / "run", path, {"before": before, "after": after})
+    changes = {c.quantity: c for c in tr.compare([tr.load_run(tmp_path / "run")]).changes}
+    assert changes["precision"].before.value == 1
+    assert changes["precision"].difference.value == changes["precision[a]"].difference.value < 0
+    assert math.isnan(changes["precision[b]"].before.value)
+    assert changes["recall"].before.value == 0.5 and changes["recall"].after.value == 1

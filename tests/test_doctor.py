@@ -418,7 +418,10 @@ def test_weights_with_nan_and_sources_without_network_or_with_one_name(task_file
     notes = [f.found for f in tr.diagnose(task_file, [stored]) if f.check == "parameters"]
     assert notes == ["saved probabilities without a network: scored and mapped, not fine-tuned"]
     twins = tr.diagnose(task_file, [make_source("one"), make_source("one")])
-    assert only(twins, "source").found == "2 sources bear this name"
+    assert (
+        only(twins, "source").found
+        == "2 sources bear this name; a ranking calls them by their paths"
+    )
 
 
 def test_a_source_that_has_seen_the_task(task_file):

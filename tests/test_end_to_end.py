@@ -246,6 +246,20 @@ def test_usage_errors_exit_with_two(folder):
     assert run("tasks", folder / "data", "--out", folder / "t", "--fold", "one").exit_code == 2
 
 
+def test_sources_of_one_name_go_by_their_paths(folder):
+    shutil.copytree(folder / "s0", folder / "copy")
+    task, paths = folder / "tasks" / "blobs.toml", (folder / "s0", folder / "copy", folder / "s1")
+    result = run("score", task, *paths, "--by", "leep", "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = {row["source"]: row for row in json.loads(result.stdout)["ranking"]}
+    first, second = (rows[str(p)] for p in paths[:2])
+    assert rows.keys() == {*map(str, paths[:2]), "s1"} and first["leep"] == second["leep"]
+    ends = sorted((first, second), key=lambda r: r["rank"])
+    assert (ends[0]["diff_next"], ends[0]["p_next"]) == (0, 1)
+    again = run("score", task, paths[0], paths[0], "--by", "leep")
+    assert again.exit_code == 1 and f"{paths[0]} is given more than once" in again.stderr
+
+
 def test_a_bad_source_is_named_and_the_others_are_scored(folder):
     (folder / "s1" / "model.safetensors").write_bytes(b"\x80\x04pickle")
     result = run(

@@ -771,10 +771,11 @@ def test_saved_probabilities_are_refused_before_any_work(folder, monkeypatch):
 def test_what_could_not_be_saved_is_refused_before_training(folder, monkeypatch):
     monkeypatch.setattr("transfer_risk.training.collect", lambda *_a, **_k: pytest.fail("worked"))
     task = tr.load_task(folder / "tasks" / "blobs.toml")
-    nameless = replace(tr.load_source(folder / "source"), architecture={})
+    source = tr.load_source(folder / "source")
+    nameless = replace(source, architecture={}, encoder="^none")
     with pytest.raises(ValueError, match=r"has no \[network\] table"):
         tr.finetune(nameless, task, out=folder / "run")
-    wrong = replace(nameless, architecture={"target": "unet", "width": 8, "depth": 2})
+    wrong = replace(source, architecture={"target": "unet", "width": 8, "depth": 2})
     with pytest.raises(ValueError, match="could not be loaded again after training"):
         tr.finetune(wrong, task, out=folder / "run")
     assert not (folder / "run").exists()
@@ -952,3 +953,17 @@ def test_a_damaged_checkpoint_is_named(folder, content):
         ValueError, match=r"state.pt: is damaged .*; remove .*checkpoint, and the run"
     ):
         run_folder.read_state()
+
+
+def test_a_task_file_by_a_link_stays_where_the_link_is(tmp_path):
+    """Its data folder is relative to the link, so the run must find the task there again, not beside the link's target."""
+    real = write_blobs(tmp_path / "one")
+    write_blobs(tmp_path / "two", seed=1)
+    link = tmp_path / "two" / "tasks" / "link.toml"
+    link.symlink_to(real)
+    source = tr.load_source(tr.save_source(make_source(), tmp_path / "source"))
+    recipe = tr.Recipe(iterations=1, batch=2, method="vanilla")
+    tr.finetune(source, tr.load_task(link), recipe, out=tmp_path / "run")
+    run = tr.load_run(tmp_path / "run")
+    assert run.task.root == str((tmp_path / "two" / "data" / "Dataset001_Blobs").resolve())
+    assert len(tr.compare([run]).cases) == len(run.cases) > 0

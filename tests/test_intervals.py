@@ -222,3 +222,8 @@ def test_a_difference_of_shares_ends_at_one():
     assert end == 1 and start < (high - low).value < end
     unknown = Estimate.mean([0.1, math.nan], bounds=(0.0, 1.0))  # another way to the difference
     assert (high - unknown).bounds == (-1, 1)
+
+
+def test_what_float32_leaves_of_no_difference_is_none():
+    assert Estimate.mean([2e-8, 3e-8, 2.5e-8]).p_value == 1
+    assert Estimate.mean([2e-5, 3e-5, 2.5e-5]).p_value < 0.05

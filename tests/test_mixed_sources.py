@@ -215,4 +215,11 @@ def test_saved_probabilities_are_not_fine_tuned(task, tmp_path):
     path = task.with_name("one.toml")
     path.write_text(task.read_text().replace("test = []", 'test = ["test_1"]'))
     result = run("finetune", path, HOME / "predicted", "--out", tmp_path / "run")
-    assert result.exit_code == 1 and "only a network can be fine-tuned" in result.stderr
+    assert result.exit_code == 1 and "cannot be fine-tuned" in result.stderr
+
+
+def test_saved_probabilities_predict_no_image(task, tmp_path):
+    image = tr.load_task(task).cases[0].images[0]
+    result = run("predict", HOME / "predicted", image, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "cannot predict a new image" in result.stderr
+    assert not (tmp_path / "out").exists()

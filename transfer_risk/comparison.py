@@ -86,7 +86,8 @@ class Comparison:
         base: R = base ** H, for the risk mass.
         values: Numbers by case (n,), in the order of `cases`, NaN where unknown; by run, stage and quantity.
             Quantities are those of `mapstats.map_statistics` and `dice`, `hd95` (mm), `recall`, `precision`: the mean
-            over the foreground classes that are known, and `dice[NAME]` and so on by class where there are several.
+            over the foreground classes that are known, of HD95 and precision those that are known at both stages, and
+            `dice[NAME]` and so on by class where there are several.
             A run from scratch has nothing before.
     """
 

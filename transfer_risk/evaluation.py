@@ -29,7 +29,7 @@ class Measure:
         case: Id.
         name: Class.
         dice: 2 |A n B| / (|A| + |B|).
-        hd95: 95th percentile of the surface distances both ways, mm.
+        hd95: 95th percentile of the distances from one surface to the other, the larger of the two ways (MONAI's), mm.
         recall: Share of the labelled voxels that was found.
         precision: Share of the predicted voxels that is right.
     """

@@ -12,7 +12,7 @@ from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_note, expected_channels
 from transfer_risk.files import stem_and_ending
 from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
-from transfer_risk.prediction import predict, reason
+from transfer_risk.prediction import predict, reason, refuse_stored
 from transfer_risk.sources import Source
 
 MARK = "transfer-risk "
@@ -43,6 +43,7 @@ def write_predictions(
         ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
             or another file that is no prediction would be written over.
     """
+    refuse_stored(source, "predict a new image")
     paths, failed = [], []
     wanted = len(expected_channels(source))
     found = examinations(images, len(source.channels), wanted=wanted)

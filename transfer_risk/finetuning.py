@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transfer_risk.adapters import load_source, save_source, source_files
+from transfer_risk.adapters import load_source, refuse_unsavable, save_source, source_files
 from transfer_risk.callbacks import Steps, Tell
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import State, fit
-from transfer_risk.heads import refuse_stored
 from transfer_risk.lineage import seen_cases
 from transfer_risk.loadreport import LoadReport
 from transfer_risk.measuring import measure_run, results_of, stages_of
+from transfer_risk.prediction import refuse_stored
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
 from transfer_risk.sources import Source
@@ -63,10 +63,11 @@ def finetune(
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
-    refuse_stored(source)
+    refuse_stored(source, "be fine-tuned")
     if out is None:
         start = begin(source, task, options, tell=tell)
         return _trained(start, task, options, None, progress=progress, tell=tell, report=report)
+    refuse_unsavable(source)
     folder = RunFolder.of(out, source, task, options, resume=resume)
     if folder.finished:
         return _finished(folder, source, task, options, tell)

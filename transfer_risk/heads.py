@@ -15,6 +15,7 @@ from torch import nn
 from transfer_risk.classes import matched_classes, same_classes
 from transfer_risk.loadreport import parts
 from transfer_risk.networks import LAYERS, with_outputs
+from transfer_risk.prediction import refuse_stored
 from transfer_risk.sources import Source, evaluating
 from transfer_risk.tasks import Decision
 
@@ -31,14 +32,6 @@ def refuse_ensemble(source: Source) -> None:
         raise ValueError(
             f"source {source.name} is the mean of {len(members)} networks, which get no new head together; fine-tune one "
             "of them: give its fold folder"
-        )
-
-
-def refuse_stored(source: Source) -> None:
-    """Raise ValueError for a source without a network."""
-    if source.stored is not None:
-        raise ValueError(
-            f"source {source.name} is nothing but saved probabilities; only a network can be fine-tuned"
         )
 
 
@@ -61,7 +54,7 @@ def adapted_source(
     Raises:
         ValueError: if the head cannot be kept or replaced, or the weights cannot be forgotten.
     """
-    refuse_stored(source)
+    refuse_stored(source, "be fine-tuned")
     num_classes = len(classes)
     same = len(source.classes) == num_classes
     if head == "keep" and not same:

@@ -34,11 +34,20 @@ def load(path: str) -> tuple[Array, Array]:
     _, channel = file_and_channel(path)
     with _readable(path):
         data = np.asarray(proxy[..., int(channel)] if channel else proxy)
+        data = _exact_zero(data, proxy)
     if data.dtype.kind not in "biuf":
         raise ValueError(
             f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
         )
     return data.reshape(shape), affine
+
+
+def _exact_zero(data: Array, proxy: Any) -> Array:
+    """Voxels that were stored as the whole number nearest to 0 as 0: a scale with an offset leaves -4e-5 of a background."""
+    slope, offset = (getattr(proxy, name, 0) for name in ("slope", "inter"))
+    if np.ndim(slope) or not offset or proxy.dtype.kind not in "iu":
+        return data
+    return np.where(np.abs(data) <= abs(slope) / 2, 0, data)
 
 
 def grid_of(path: str) -> tuple[tuple[int, ...], Array]:

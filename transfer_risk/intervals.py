@@ -20,6 +20,8 @@ DIFFERENCE = (-1.0, 1.0)
 """Bounds of the difference of two shares, and of a correlation."""
 LOGARITHM = (-math.inf, 0.0)
 """Bounds of a mean log-probability."""
+ROUNDING = 1e-6
+"""Less than this is what float32 makes of no difference at all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +103,16 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Two-sided p of the t test that the value is 0; meant for differences. NaN for one group."""
+        """Two-sided p of the t test that the value is 0; meant for differences. NaN for one group, 1 for mere rounding."""
         from scipy.stats import t
 
         error = self.standard_error
         if math.isnan(error):
             return math.nan
+        if abs(self.value) < ROUNDING:
+            return 1.0
         if error == 0:
-            return 1.0 if self.value == 0 else 0.0
+            return 0.0
         return float(2 * t.sf(abs(self._unskew(self.value / error)), self.units - 1))
 
     def _slope(self) -> float:

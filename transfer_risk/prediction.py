@@ -204,6 +204,14 @@ def _last_region(probabilities: Array) -> Array:
     return winner
 
 
+def refuse_stored(source: Source, what: str) -> None:
+    """Raise ValueError for a source without a network, which cannot do what is asked, such as `be fine-tuned`."""
+    if source.stored is not None:
+        raise ValueError(
+            f"source {source.name} is nothing but saved probabilities; it cannot {what}"
+        )
+
+
 def predict(
     source: Source, images: Sequence[str | Path], *, channels: Sequence[str] | None = None
 ) -> tuple[Array, Array, Array]:
@@ -218,10 +226,7 @@ def predict(
     Raises:
         ValueError: if a channel that the source wants has no file, or a file cannot be read.
     """
-    if source.stored is not None:
-        raise ValueError(
-            f"source {source.name} is nothing but saved probabilities; it cannot predict a new image"
-        )
+    refuse_stored(source, "predict a new image")
     expected = expected_channels(source)
     given = tuple(expected[: len(images)] if channels is None else channels)
     stands_in = bool(source.missing_channels) and expected == source.channels

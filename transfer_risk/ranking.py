@@ -57,6 +57,8 @@ def rank_sources(
     By default by `probe_dice` where every source can be probed, else by LEEP: for fine-tuning with `--head probe` it lost
     least Dice against the best choice of all scores (docs/results.md).
 
+    Sources that share a name, such as runs of one task, go by their paths.
+
     Sources of the same `probe_dice`, such as 0, stand in the order of `probe_log_likelihood`.
 
     A case that one source cannot predict, or that cannot be read, is dropped for all and named; a source that can
@@ -64,17 +66,12 @@ def rank_sources(
     costs about two more passes over the training cases.
 
     Raises:
-        ValueError: if `by` is neither a score nor `auto`, or known of no source; if two sources share a name, or none could
+        ValueError: if `by` is neither a score nor `auto`, or known of no source; if a source is given twice, or none could
             be scored.
     """
     if by not in (AUTO, *SCORES):
         raise ValueError(f"by must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}")
-    names = [s.name for s in sources]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(
-            f"sources must have different names; {', '.join(twice)} occurs more than once; "
-            'write another name = "..." in the source.toml of one of them'
-        )
+    sources = told_apart(sources)
     scores, dropped, failed = _scores(sources, task, cache, progress)
     if probe or by == AUTO or by.startswith("probe"):
         by_name = {s.name: s for s in sources}
@@ -90,6 +87,19 @@ def rank_sources(
     ties = (by, "probe_log_likelihood") if by == "probe_dice" else (by,)
     ordered = sorted(scores.values(), key=lambda s: [_descending(_value(s, n)) for n in ties])
     return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+
+
+def told_apart(sources: Sequence[Source]) -> list[Source]:
+    """The sources, those that share a name called by their paths; ValueError where that does not tell them apart."""
+    names = [s.name for s in sources]
+    named = [replace(s, name=s.path or s.name) if names.count(s.name) > 1 else s for s in sources]
+    names = [s.name for s in named]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(
+            f"sources must have different names or paths; {', '.join(twice)} is given more than once; leave out all but "
+            "one, or give them other names"
+        )
+    return named
 
 
 def _scores(

@@ -177,7 +177,9 @@ def _stale(path: Path) -> bool:
 
 
 def _relative(path: str, folder: Path) -> str:
-    return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()
+    """From the folder; a link stays the link, since what a task file says is relative to where it was found."""
+    place = Path(path).parent.resolve() / Path(path).name
+    return Path(os.path.relpath(place, folder.resolve())).as_posix()
 
 
 def _hashes(source: Source, task: Task) -> dict[str, str]:

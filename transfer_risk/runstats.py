@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from transfer_risk.evaluation import Measure
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
@@ -14,6 +14,8 @@ from transfer_risk.runtables import Stage
 from transfer_risk.tasks import Case
 
 Cell = tuple[str, Stage, str]  # run, stage, quantity
+PREDICTED = ("hd95", "precision")
+"""Measures that a class has only where it is predicted."""
 
 
 def check_maps(run: Run) -> None:
@@ -36,6 +38,7 @@ def case_values(
         own = None
         if "before" in run.stages:
             own = distance_to_boundary(run.prediction("before", case), volume.spacing)
+        measures = _measures(run, case.id)
         for stage in run.stages:
             values = run.transferability(stage, case)
             if values.shape != labels.shape:
@@ -52,28 +55,33 @@ def case_values(
                 distances={"source": own, "target": target},
                 base=base,
             )
-            for name, value in (_measures(run, stage, case.id) | statistics).items():
+            for name, value in (measures[stage] | statistics).items():
                 yield (run.name, stage, name), value
 
 
-def _measures(run: Run, stage: Stage, case: str) -> dict[str, float]:
-    """Each measure's mean over the foreground classes that are known, and by class where there are several.
+def _measures(run: Run, case: str) -> dict[Stage, dict[str, float]]:
+    """Each measure's mean over the foreground classes that are known, and by class where there are several, by stage.
 
-    Before training the mean is unknown where the source lacks a class: it would be over other classes than after.
+    Where a stage does not predict a class, its HD95 and precision are unknown there: their means are over the classes that
+    have them at every stage, as far as there are any. Before training a mean is unknown where the source lacks a class: it
+    would be over other classes than after.
     """
-    own = [m for m in run.measures[stage] if m.case == case]
-    several = len(run.task.classes) > 2
-    result = {}
+    own = {s: {m.name: m for m in run.measures[s] if m.case == case} for s in run.stages}
+    names = run.task.classes[1:]
+    result: dict[Stage, dict[str, float]] = {stage: {} for stage in run.stages}
     for measure in MEASURES:
-        by_class = {name: _of(own, name, measure) for name in run.task.classes[1:]}
-        known = [v for v in by_class.values() if not math.isnan(v)]
-        whole = known and not (stage == "before" and run.lacking)
-        result[measure] = sum(known) / len(known) if whole else math.nan
-        if several:
-            result |= {f"{measure}[{name}]": value for name, value in by_class.items()}
+        values = {s: {n: _of(own[s], n, measure) for n in names} for s in run.stages}
+        both = [n for n in names if not any(math.isnan(v[n]) for v in values.values())]
+        shared = both if measure in PREDICTED and not run.lacking else []
+        for stage, by_class in values.items():
+            known = [by_class[n] for n in shared or names if not math.isnan(by_class[n])]
+            whole = known and not (stage == "before" and run.lacking)
+            result[stage][measure] = sum(known) / len(known) if whole else math.nan
+            if len(names) > 1:
+                result[stage] |= {f"{measure}[{name}]": v for name, v in by_class.items()}
     return result
 
 
-def _of(measures: Sequence[Measure], name: str, measure: str) -> float:
+def _of(measures: Mapping[str, Measure], name: str, measure: str) -> float:
     """A measure of one class; NaN where it was not taken."""
-    return next((float(getattr(m, measure)) for m in measures if m.name == name), math.nan)
+    return float(getattr(measures[name], measure)) if name in measures else math.nan

@@ -16,11 +16,12 @@ from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
 from transfer_risk.evaluation import check_cases
 from transfer_risk.fitting import State
-from transfer_risk.heads import adapted_source, freeze, in_class_order, refuse_stored
+from transfer_risk.heads import adapted_source, freeze, in_class_order
 from transfer_risk.lineage import ancestors_after
 from transfer_risk.loadreport import LoadReport, load_report
 from transfer_risk.methods import MAPPED
 from transfer_risk.objectives import Objective, mean_weights
+from transfer_risk.prediction import refuse_stored
 from transfer_risk.probes import probe_head
 from transfer_risk.recipes import Recipe
 from transfer_risk.samples import Samples
@@ -118,7 +119,7 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     Raises:
         ValueError: if head, channels, classes, device or freezing do not fit, or nothing is trainable.
     """
-    refuse_stored(source)
+    refuse_stored(source, "be fine-tuned")
     channel_order(source, task.channels)
     _check_device(recipe.device)
     scratch = recipe.init == "random"

@@ -20,10 +20,10 @@ from transfer_risk.adapters import (
     probabilities,
 )
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.native import save_source, source_files
+from transfer_risk.adapters.native import refuse_unsavable, save_source, source_files
 from transfer_risk.sources import Source
 
-__all__ = ["load_source", "save_source", "source_files"]
+__all__ = ["load_source", "refuse_unsavable", "save_source", "source_files"]
 
 FAMILIES: tuple[Any, ...] = (native, nnunet, factory, monai, bundle, exported, probabilities)
 

@@ -48,11 +48,7 @@ def save_source(source: Source, folder: str | Path) -> Path:
     Raises:
         ValueError: if there is no way to build the source's network again.
     """
-    if not source.architecture:
-        raise ValueError(
-            f"source {source.name} has no [network] table; networks that were built from a table or loaded from "
-            "TorchScript can be saved"
-        )
+    refuse_unsavable(source)
     weights, description = source_files(source, folder)
     with written(weights) as temporary:
         if _scripted(source):
@@ -66,6 +62,15 @@ def save_source(source: Source, folder: str | Path) -> Path:
                 raise OSError(errno.EIO, str(error)) from None
     write_text(description, _toml(source))
     return Path(folder)
+
+
+def refuse_unsavable(source: Source) -> None:
+    """Raise ValueError for a source whose network could not be built again."""
+    if not source.architecture:
+        raise ValueError(
+            f"source {source.name} has no [network] table, as programs of torch.export and pickled networks have none; only "
+            "networks that were built from a table or loaded from TorchScript can be saved"
+        )
 
 
 def source_files(source: Source, folder: str | Path) -> tuple[Path, Path]:

@@ -108,7 +108,5 @@ def _loaded_source(
 def _same_names(names: Sequence[str]) -> Iterator[Finding]:
     for name, number in Counter(names).items():
         if number > 1:
-            found = f"{number} sources bear this name"
-            yield Finding(
-                "error", "source", name, found, "change name in source.toml of all but one"
-            )
+            found = f"{number} sources bear this name; a ranking calls them by their paths"
+            yield Finding("note", "source", name, found)

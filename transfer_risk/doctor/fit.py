@@ -73,9 +73,16 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
         found = f"weights with NaN or infinity: {listed(bad)}"
         yield Finding("error", "parameters", source.name, found, "copy or train the source again")
     where, total = f"{source.name}: encoder", sum(sizes.values())
+    if not source.architecture:
+        found = (
+            "its network cannot be built again: scored and mapped, not fine-tuned into a run folder"
+        )
+        yield Finding("note", "parameters", source.name, found)
     try:
         pattern = encoder_pattern(source.network, source.encoder)
     except ValueError as error:
+        if not source.architecture:
+            return
         found = f"{total:,} parameters load; {error}"
         remedy = "say in source.toml which part fine-tuning freezes; scores and maps do not need it"
         yield Finding("warning", "parameters", where, found, remedy)
