@@ -81,8 +81,6 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
     try:
         pattern = encoder_pattern(source.network, source.encoder)
     except ValueError as error:
-        if not source.architecture:
-            return
         found = f"{total:,} parameters load; {error}"
         remedy = "say in source.toml which part fine-tuning freezes; scores and maps do not need it"
         yield Finding("warning", "parameters", where, found, remedy)
