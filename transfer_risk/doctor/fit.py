@@ -73,11 +73,10 @@ def _parameters(source: Source, task: Task) -> Iterator[Finding]:
         found = f"weights with NaN or infinity: {listed(bad)}"
         yield Finding("error", "parameters", source.name, found, "copy or train the source again")
     where, total = f"{source.name}: encoder", sum(sizes.values())
-    if not source.architecture:
-        found = (
-            "its network cannot be built again: scored and mapped, not fine-tuned into a run folder"
-        )
+    if source.path and not source.architecture:  # a program of torch.export, say
+        found = f"{total:,} parameters load; the network cannot be built again: scored and mapped, not fine-tuned into a run"
         yield Finding("note", "parameters", source.name, found)
+        return
     try:
         pattern = encoder_pattern(source.network, source.encoder)
     except ValueError as error:
