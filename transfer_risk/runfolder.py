@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -17,7 +16,15 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, explained, read_json, write_text, written
+from transfer_risk.files import (
+    check_writable,
+    digest,
+    explained,
+    read_json,
+    stale,
+    write_text,
+    written,
+)
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import input_files
 from transfer_risk.runtables import Stage, log_text, metrics_text
@@ -51,6 +58,7 @@ class RunFolder:
         Raises:
             ValueError: if task or source are no files, the folder holds something else, another configuration (the first
                 difference is named) or changed inputs, or `resume` finds nothing to go on with.
+            OSError: if a new folder could not be written.
         """
         folder = Path(path)
         if resume and not (folder / "config.toml").is_file():
@@ -73,8 +81,9 @@ class RunFolder:
 
     def _check(self) -> None:
         if not self.begun:
-            if any(p.name != "manifest.json" and not _stale(p) for p in self.path.glob("*")):
+            if any(p.name != "manifest.json" and not stale(p) for p in self.path.glob("*")):
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
+            check_writable(self.path)
             return
         old = read_toml(self.path / "config.toml")
         for key in dict.fromkeys((*old, *self.config)):
@@ -95,7 +104,7 @@ class RunFolder:
         import tomli_w
 
         for path in self.path.rglob(".*"):
-            if _stale(path):
+            if stale(path):
                 path.unlink()
         if not self.begun:
             self.write_manifest({"finished": False})
@@ -169,11 +178,6 @@ class RunFolder:
     def write_metrics(self, stages: Mapping[Stage, Sequence[Measure]]) -> None:
         """Write metrics.csv."""
         write_text(self.path / "metrics.csv", metrics_text(stages))
-
-
-def _stale(path: Path) -> bool:
-    """Whether it is a temporary file of `written` that a kill left."""
-    return bool(re.fullmatch(r"\.\w{8}(\.\w+)+", path.name)) and path.is_file()
 
 
 def _relative(path: str, folder: Path) -> str:
