@@ -68,7 +68,6 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path):
         (("score", "TASK", "s0"), "ranking.rank_sources"),
         (("map", "TASK", "s0"), "mapping.write_stages"),
         (("predict", "s0", "image.nii.gz"), "examinations.predict"),
-        (("finetune", "TASK", "s0"), "finetuning.begin"),
         (("compare", "one"), "comparison.compare"),
         (("audit", "one", "results.csv"), "auditing.audit"),
         (("demo",), "demo.load_template"),

@@ -68,7 +68,8 @@ def check_writable(folder: str | Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".", dir=there) as temporary:
             tried = Path(temporary, goal.relative_to(there))
             tried.mkdir(parents=True, exist_ok=True)
-            (tried / "file").write_bytes(b"\n")
+            with open(tried / "file", "wb") as file:
+                file.write(b"\n")
     except OSError as error:
         raise OSError(
             error.errno,

@@ -16,15 +16,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import (
-    check_writable,
-    digest,
-    explained,
-    read_json,
-    stale,
-    write_text,
-    written,
-)
+from transfer_risk.files import digest, explained, read_json, stale, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import input_files
 from transfer_risk.runtables import Stage, log_text, metrics_text
@@ -58,7 +50,6 @@ class RunFolder:
         Raises:
             ValueError: if task or source are no files, the folder holds something else, another configuration (the first
                 difference is named) or changed inputs, or `resume` finds nothing to go on with.
-            OSError: if a new folder could not be written.
         """
         folder = Path(path)
         if resume and not (folder / "config.toml").is_file():
@@ -83,7 +74,6 @@ class RunFolder:
         if not self.begun:
             if any(p.name != "manifest.json" and not stale(p) for p in self.path.glob("*")):
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
-            check_writable(self.path)
             return
         old = read_toml(self.path / "config.toml")
         for key in dict.fromkeys((*old, *self.config)):
