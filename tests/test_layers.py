@@ -25,6 +25,7 @@ LEVELS = [  # modules of one level never import each other
         "options",
     },
     {"imagefiles"},
+    {"outfolders"},
     {"transferability", "tables", "verdicts", "scoretables", "reached"},
     {"riskmap", "overlaps"},
     {"losses", "recipes", "outputs", "mapstats", "scales", "outcomes"},

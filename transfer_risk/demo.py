@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from transfer_risk.adapters import load_source, save_source
 from transfer_risk.callbacks import Tell
 from transfer_risk.comparison import Comparison, compare
+from transfer_risk.files import check_writable
 from transfer_risk.finetuning import finetune
 from transfer_risk.galleries import plot_change, plot_risks
 from transfer_risk.imagefiles import load
@@ -46,10 +47,12 @@ def run_demo(out: str | Path, *, quick: bool = False, progress: Tell | None = No
 
     Raises:
         ValueError: if `out` holds something already.
+        OSError: if it cannot be written.
     """
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: is not empty; remove it or choose another --out")
+    check_writable(folder)
     tell = progress or (lambda _: None)
     tell("writing two cohorts of pseudo-subjects")
     template = load_template(spacing=3.0 if quick else 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_note, expected_channels
-from transfer_risk.files import stem_and_ending
+from transfer_risk.files import check_writable, stem_and_ending
 from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
+from transfer_risk.outfolders import check_replaceable
 from transfer_risk.prediction import predict, reason, refuse_stored
 from transfer_risk.sources import Source
 
@@ -42,6 +44,7 @@ def write_predictions(
     Raises:
         ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
             or another file that is no prediction would be written over.
+        OSError: likewise, if the folder cannot be written.
     """
     refuse_stored(source, "predict a new image")
     paths, failed = [], []
@@ -49,6 +52,7 @@ def write_predictions(
     found = examinations(images, len(source.channels), wanted=wanted)
     told: set[str] = set()
     _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
+    check_writable(out)
     for name, files in found.items():
         own = _outputs(out, name, probabilities)
         try:
@@ -119,9 +123,13 @@ def _check_beyond(found: Mapping[str, Mapping[int, Path]], channels: int) -> Non
 
 
 def _check_whole(source: Source, files: Collection[Path]) -> None:
-    """Raise ValueError where a file has several channels: of a 4D file with as many as are wanted each one is named."""
+    """Raise ValueError for a folder, and for a file of several channels: of a 4D file with as many as wanted each is one."""
     expected = list(expected_channels(source))
     for path in files:
+        if path.is_dir():
+            raise ValueError(
+                f"{path}: is a folder; give the image files in it, such as {shlex.quote(str(path))}/*.nii.gz"
+            )
         count = channel_count(path)
         if count > 1:
             raise ValueError(
@@ -150,8 +158,7 @@ def _spare(images: Sequence[str | Path], outputs: Sequence[Path]) -> None:
     for path in outputs:
         if path.resolve() in given:
             raise ValueError(f"{path}: is one of the images; choose another folder (--out)")
-        if path.exists() and not note_of(path).startswith(MARK):
-            raise ValueError(f"{path}: is there, and no prediction; choose another folder (--out)")
+    check_replaceable(outputs, lambda note: note.startswith(MARK), "prediction")
 
 
 def _remove_older(path: Path) -> None:

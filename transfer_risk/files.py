@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,32 @@ def written(path: str | Path) -> Iterator[str]:
         ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def stale(path: Path) -> bool:
+    """Whether it is a temporary file of `written` that a kill left."""
+    return bool(re.fullmatch(r"\.\w{8}(\.\w+)+", path.name)) and path.is_file()
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise OSError where no file could be written in a folder, before the work that would be lost.
+
+    A folder that is not there yet is tried within a temporary one in the nearest folder that is: nothing is left, and
+    nobody who makes the same folder at that moment is disturbed.
+    """
+    goal = Path(os.path.abspath(folder))
+    there = next(p for p in (goal, *goal.parents) if os.path.lexists(p))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=there) as temporary:
+            tried = Path(temporary, goal.relative_to(there))
+            tried.mkdir(parents=True, exist_ok=True)
+            with open(tried / "file", "wb") as file:
+                file.write(b"\n")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{folder}: could not be written ({error.strerror or error}); choose another --out",
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -20,6 +20,8 @@ from transfer_risk.files import written
 Array = NDArray[Any]
 SPACING_TOLERANCE = 1e-3  # mm
 DIRECTION_TOLERANCE = 1e-4
+NOTE = 79
+"""Longest header description in bytes."""
 
 
 def load(path: str) -> tuple[Array, Array]:
@@ -192,7 +194,7 @@ def write(
     """
     header = nib.Nifti1Header()
     header.set_xyzt_units("mm")
-    header["descrip"] = note.encode()[:79]
+    header["descrip"] = note.encode()[:NOTE]
     if scaled is None:
         image = nib.Nifti1Image(data, affine, header, dtype=data.dtype)
     else:

@@ -13,7 +13,8 @@ import numpy as np
 
 from transfer_risk.callbacks import Tell
 from transfer_risk.evaluation import Segmented
-from transfer_risk.imagefiles import as_stored, grid_of, note_of, write
+from transfer_risk.imagefiles import NOTE, as_stored, grid_of, note_of, write
+from transfer_risk.outfolders import check_apart, check_replaceable, check_results
 from transfer_risk.passes import CACHE, Predictions
 from transfer_risk.riskmap import RiskMap, Span, check_base
 from transfer_risk.sources import Source
@@ -84,8 +85,19 @@ def write_maps(
     whose maps are written; joint and span are those of all cases.
 
     Raises:
-        ValueError: if base is not from 1 to 1e6, channels or dimensions do not fit, or no case can be used.
+        ValueError: if base is not from 1 to 1e6, channels or dimensions do not fit, or no case can be used; or, before
+            anything is predicted, if the folder holds data of the task or lies in a run folder, or if a file that is no map
+            would be written over.
+        OSError: likewise, if the folder cannot be written.
     """
+    names = ["risk", "transferability", *(["hardness"] if hardness else [])]
+    used = [c.id for c in (task.split("test") if cases is None else cases)]
+    goals = [
+        Path(out) / f"{i}_{n}.nii.gz" for i in used if only is None or i in only for n in names
+    ]
+    check_results(out)
+    check_apart(out, _data_files(task), f"task {task.name}")
+    check_replaceable(goals, lambda note: JOINT in note, "map")
     stages = {Path(out): source}
     return write_stages(
         stages,
@@ -129,7 +141,7 @@ def write_stages(
     paths: list[Path] = []
     with waiting_maps(passes, only=only, clip=clip, in_sample=in_sample) as waiting:
         for number, (folder, source) in enumerate(stages.items()):
-            note = f"{source.name}: {_joint_note(waiting.joined[number], in_sample)}"
+            note = _note(source.name, _joint_note(waiting.joined[number], in_sample))
             for case in used:
                 if case.id in waiting.failed or not (only is None or case.id in only):
                     continue
@@ -137,6 +149,20 @@ def write_stages(
                 layers = _layers(RiskMap(values, waiting.span, base), hardness)
                 paths += _written(layers, folder, case, note)
     return paths, waiting.failed
+
+
+def _data_files(task: Task) -> Iterator[str]:
+    """Images and labels of all cases."""
+    for case in task.cases:
+        yield from case.images
+        if case.label:
+            yield case.label
+
+
+def _note(name: str, joint: str) -> str:
+    """Header description: the joint is what a map is known by, so a long name is cut and not the joint."""
+    end = f": {joint}"
+    return name.encode()[: NOTE - len(end)].decode(errors="ignore") + end
 
 
 def _joint_note(cases: int, in_sample: bool) -> str:

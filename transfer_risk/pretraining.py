@@ -19,6 +19,7 @@ from transfer_risk.imagefiles import grid_of
 from transfer_risk.intervals import Estimate
 from transfer_risk.networks import UNet
 from transfer_risk.objectives import Objective
+from transfer_risk.outfolders import check_new
 from transfer_risk.recipes import Recipe
 from transfer_risk.sources import Source, written_labels
 from transfer_risk.tasks import Case, Preprocessing, Task
@@ -113,14 +114,16 @@ def save_measured(
     Args:
         make: Gives the source; called after the test cases were read, since it may take hours.
         task: On which it is measured.
-        out: Folder that holds no source yet.
+        out: New or empty folder.
         tell: Called with what is under way.
 
     Raises:
-        ValueError: if there is a source in the folder, or a test case cannot be read.
+        ValueError: if there is a source or anything else in the folder, or a test case cannot be read.
+        OSError: if the folder cannot be written; nothing is made then.
     """
     if Path(out, "source.toml").exists():
         raise ValueError(f"{out}: holds a source; choose another --out")
+    check_new(out)
     check_cases(task, [c for c in task.cases if c.id in task.test])
     source = make()
     save_source(source, out)

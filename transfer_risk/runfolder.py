@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, explained, read_json, write_text, written
+from transfer_risk.files import digest, explained, read_json, stale, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import input_files
 from transfer_risk.runtables import Stage, log_text, metrics_text
@@ -73,7 +72,7 @@ class RunFolder:
 
     def _check(self) -> None:
         if not self.begun:
-            if any(p.name != "manifest.json" and not _stale(p) for p in self.path.glob("*")):
+            if any(p.name != "manifest.json" and not stale(p) for p in self.path.glob("*")):
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
             return
         old = read_toml(self.path / "config.toml")
@@ -95,7 +94,7 @@ class RunFolder:
         import tomli_w
 
         for path in self.path.rglob(".*"):
-            if _stale(path):
+            if stale(path):
                 path.unlink()
         if not self.begun:
             self.write_manifest({"finished": False})
@@ -169,11 +168,6 @@ class RunFolder:
     def write_metrics(self, stages: Mapping[Stage, Sequence[Measure]]) -> None:
         """Write metrics.csv."""
         write_text(self.path / "metrics.csv", metrics_text(stages))
-
-
-def _stale(path: Path) -> bool:
-    """Whether it is a temporary file of `written` that a kill left."""
-    return bool(re.fullmatch(r"\.\w{8}(\.\w+)+", path.name)) and path.is_file()
 
 
 def _relative(path: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import read_json, write_text
 from transfer_risk.intervals import Estimate
+from transfer_risk.outfolders import check_results, check_table
 from transfer_risk.textrows import csv_text, known
 from transfer_risk.usertables import KEYS, Table, checked_frame, read_table
 
@@ -27,6 +28,8 @@ NO_SCORES = ("rank", "cases", "pixels", "seconds", "seed", "diff_next", "p_next"
 NO_SCORE_ENDINGS = ("_low", "_high", "_floor")
 FLOORS = {"leep": "leep_floor", "leep_loo": "leep_loo_floor", "nce": "leep_floor"}
 """Column of what an uninformative source gets, by score."""
+PER_CASE = ("source", "case", "score", "class", "value")
+"""Columns of per_case.csv."""
 
 
 def ranking_rows(scores: Sequence[Score], by: str) -> list[Row]:
@@ -48,10 +51,16 @@ def ranking_json(ranking: Ranking) -> str:
     return json.dumps({"task": ranking.task, "ranking": ranking.rows()}, indent=2) + "\n"
 
 
+def check_ranking_folder(out: str | Path) -> None:
+    """Raise ValueError or OSError, before sources are ranked, where `write_ranking` could not or must not write."""
+    check_results(out)
+    check_table(Path(out) / "per_case.csv", PER_CASE, "score")
+
+
 def write_ranking(ranking: Ranking, out: str | Path) -> None:
     """Write ranking.csv, ranking.json and per_case.csv."""
     per_case = [
-        dict(zip(("source", "case", "score", "class", "value"), (s.source, *row), strict=True))
+        dict(zip(PER_CASE, (s.source, *row), strict=True))
         for s in ranking.scores
         for row in s.per_case
     ]
@@ -122,10 +131,18 @@ def score_columns(frame: pd.DataFrame, names: Sequence[str] = ()) -> tuple[list[
 
 
 def _file(path: Path) -> Path:
-    """The file of a ranking, of its folder or itself."""
+    """The file of a ranking, of its folder or itself.
+
+    Raises:
+        ValueError: if the folder holds none.
+    """
     if not path.is_dir():
         return path
-    return path / ("ranking.json" if (path / "ranking.json").is_file() else "ranking.csv")
+    files = [path / name for name in ("ranking.json", "ranking.csv")]
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
+        raise ValueError(f"{path}: holds no ranking; score --out writes ranking.csv and .json")
+    return found
 
 
 def _rows(file: Path) -> list[Row]:

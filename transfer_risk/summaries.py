@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from transfer_risk.comparison import Change, Comparison, Contrast
 from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
+from transfer_risk.outfolders import check_results, check_table
 from transfer_risk.quantities import quantity_of
 from transfer_risk.runs import load_run
 from transfer_risk.textrows import aligned, csv_text, known, listed
 from transfer_risk.tomlfiles import read_toml
+
+PER_CASE = ("run", "method", "stage", "case", "quantity", "value")
+"""Columns of per_case.csv."""
 
 
 def comparison_text(comparison: Comparison, format_: str) -> str:
@@ -24,6 +29,12 @@ def comparison_text(comparison: Comparison, format_: str) -> str:
     if format_ == "csv":
         return csv_text([_change(c) for c in comparison.changes])
     return _table(comparison)
+
+
+def check_comparison_folder(out: str | Path) -> None:
+    """Raise ValueError or OSError, before runs are compared, where `write_comparison` could not or must not write."""
+    check_results(out)
+    check_table(Path(out) / "per_case.csv", PER_CASE, "compare")
 
 
 def write_comparison(comparison: Comparison, out: str | Path) -> None:
@@ -52,8 +63,9 @@ def run_text(path: str | Path) -> str:
     decision = read_toml(run.path / "model" / "source.toml")["decision"]
     offsets = ", ".join(f"{v:+.2f}" for v in decision["offsets"])
     lines.append(f"decision {decision['kind']}" + (f" ({offsets})" if offsets else ""))
+    word = shlex.quote(str(path))
     return "\n".join(
-        [*lines, f"next: transfer-risk compare {path}; transfer-risk plot {path} --out figure.png"]
+        [*lines, f"next: transfer-risk compare {word}; transfer-risk plot {word} --out figure.png"]
     )
 
 

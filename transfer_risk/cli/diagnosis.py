@@ -118,12 +118,14 @@ def score_command(
     from transfer_risk.layouts import load_task
     from transfer_risk.ranking import AUTO, rank_sources
     from transfer_risk.reports import ranking_text
-    from transfer_risk.scoretables import SCORES, write_ranking
+    from transfer_risk.scoretables import SCORES, check_ranking_folder, write_ranking
 
     if by not in (AUTO, *SCORES):
         raise click.BadParameter(
             f"must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}", param_hint="--by"
         )
+    if out:
+        check_ranking_folder(out)
     target = load_task(task)
     sources, failed = reading.load(source)
     with status() as progress:

@@ -77,8 +77,10 @@ def plot_command(
         raise click.UsageError(
             f"--source-config, --trust and --missing-channels are for SOURCEs; got them for a {kind}"
         )
+    from transfer_risk.files import check_writable
     from transfer_risk.plotting import save_figure
 
+    check_writable(Path(out).parent)
     if what == "maps":
         size = width or 7.0
         figure = _maps(kind, inputs, ids, reading, index=index, channel=channel, width=size)

@@ -20,8 +20,14 @@ from transfer_risk.cli.shared import BASE, FORMAT, fail, load_runs
 def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: float) -> None:
     """Compare each RUN before and after fine-tuning, and the RUNs with each other."""
     from transfer_risk.comparison import compare
-    from transfer_risk.summaries import comparison_text, write_comparison
+    from transfer_risk.summaries import (
+        check_comparison_folder,
+        comparison_text,
+        write_comparison,
+    )
 
+    if out:
+        check_comparison_folder(out)
     runs, failed = load_runs(run)
     with status() as progress:
         comparison = compare(runs, base=base, progress=progress)
