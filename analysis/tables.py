@@ -22,11 +22,18 @@ STUDIED = (PROBED, LONGER, "vanilla, lr x 3", "CE + Dice")
 REFERENCES = {
     "": ("vanilla, 30 iterations more", LONGER),
     "_plain": ("vanilla", "vanilla"),
-    "_dice": ("CE + Dice", "CE + Dice"),
+    "_dice": (study.DICE, study.DICE),
     "_probe": ("probe + CE + Dice", "probe + CE + Dice"),
     "_scratch": ("from scratch", "scratch"),
 }
 """What the recommended recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
+DICE_UNFROZEN, UNFROZEN = study.UNFROZEN
+FREEZING = {
+    "_recommended": ("the same, encoder frozen", study.RECOMMENDED),
+    "_unfrozen": (DICE_UNFROZEN, DICE_UNFROZEN),
+    "_scratch": REFERENCES["_scratch"],
+}
+"""What the recommended recipe with nothing frozen is compared with."""
 MATCHED = {"_matched": REFERENCES[""], "": REFERENCES["_plain"], "_dice": REFERENCES["_dice"]}
 """The same of the studies of recipes, whose first reference is vanilla."""
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -100,6 +107,11 @@ def tuned_short() -> str:
     return _recommended("tuned", ["regime"], REFERENCES, decision="tuned")
 
 
+def freezing() -> str:
+    """The recommended recipe with nothing frozen, tuned decisions."""
+    return _recommended("tuned", ["regime"], FREEZING, decision="tuned", recipe=UNFROZEN)
+
+
 def scratch() -> str:
     """Vanilla against a model from scratch, by decision."""
     chosen = {"_scratch": REFERENCES["_scratch"]}
@@ -124,9 +136,9 @@ def _recommended(
             table = table[table["decision"] == decision]
         for keys, block in table.groupby(groups, sort=False):
             by = block.set_index("recipe")
-            own = by.loc[recipe]
-            if reference not in by.index or not own["pairs"]:
+            if not {recipe, reference} <= set(by.index) or not by.loc[recipe, "pairs"]:
                 continue
+            own = by.loc[recipe]
             plain = by.loc[reference, "dice"]
             row = [*map(str, keys), called, "-" if pd.isna(plain) else f"{plain:.1f}"]
             row.append(_difference(own["difference"], own["low"], own["high"]))
@@ -334,6 +346,7 @@ TABLES: dict[str, Callable[[], str]] = {
             second_confirmed,
             tuned,
             tuned_short,
+            freezing,
             scratch,
             second_anatomy,
             ranking,

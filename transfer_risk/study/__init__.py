@@ -28,6 +28,7 @@ _HOMES = {
     "RECOMMENDED": "methods",
     "CONFIRMED": "methods",
     "SCRATCH": "methods",
+    "UNFROZEN": "methods",
     "PAIRS": "cohorts",
     "TASKS": "cohorts",
     "TISSUE_TASKS": "cohorts",

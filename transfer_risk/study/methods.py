@@ -22,5 +22,9 @@ BOTH = {name: RECIPES[name] for name in ("vanilla", "risk-map")}
 """The paper's comparison."""
 SCRATCH: dict[str, dict[str, Any]] = {"scratch": {"method": "vanilla", "init": "random"}}
 """The reference without a source."""
+UNFROZEN = {
+    f"{name}, nothing frozen": RECIPES[name] | {"freeze": "none"} for name in (DICE, RECOMMENDED)
+}
+"""CE + Dice and the recommended recipe without what the frozen encoder costs them."""
 CONFIRMED = ("vanilla", DICE, RECOMMENDED)
 """Those that are measured on other subjects than the recommended one was chosen on."""
