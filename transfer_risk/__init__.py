@@ -6,8 +6,7 @@ figures need is in `transfer_risk.study`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from transfer_risk.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -73,15 +72,4 @@ _HOMES = {
     "write_source_and_target": "phantom",
 }
 __all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazily(__name__, _HOMES, globals())
