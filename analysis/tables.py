@@ -23,14 +23,13 @@ REFERENCES = {
     "": ("vanilla, 30 iterations more", LONGER),
     "_plain": ("vanilla", "vanilla"),
     "_dice": (study.DICE, study.DICE),
-    "_probe": ("probe + CE + Dice", "probe + CE + Dice"),
+    "_probe": (study.UNWEIGHTED, study.UNWEIGHTED),
     "_scratch": ("from scratch", "scratch"),
 }
 """What the recommended recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
-DICE_UNFROZEN, UNFROZEN = study.UNFROZEN
 FREEZING = {
     "_recommended": ("the same, encoder frozen", study.RECOMMENDED),
-    "_unfrozen": (DICE_UNFROZEN, DICE_UNFROZEN),
+    "_unfrozen": (study.DICE_UNFROZEN, study.DICE_UNFROZEN),
     "_scratch": REFERENCES["_scratch"],
 }
 """What the recommended recipe with nothing frozen is compared with."""
@@ -109,7 +108,9 @@ def tuned_short() -> str:
 
 def freezing() -> str:
     """The recommended recipe with nothing frozen, tuned decisions."""
-    return _recommended("tuned", ["regime"], FREEZING, decision="tuned", recipe=UNFROZEN)
+    return _recommended(
+        "tuned", ["regime"], FREEZING, decision="tuned", recipe=study.RECOMMENDED_UNFROZEN
+    )
 
 
 def scratch() -> str:

@@ -20,15 +20,13 @@ import pandas as pd
 
 from transfer_risk import study
 
-UNWEIGHTED = "probe + CE + Dice"
-PROBED = {UNWEIGHTED: {"method": "vanilla", "head": "probe", "dice_weight": 1.0}}
 REFERENCES = {
     "": study.LONGER,
     "_plain": "vanilla",
     "_dice": study.DICE,
-    "_probe": UNWEIGHTED,
+    "_probe": study.UNWEIGHTED,
     "_recommended": study.RECOMMENDED,
-    "_unfrozen": next(iter(study.UNFROZEN)),
+    "_unfrozen": study.DICE_UNFROZEN,
     "_scratch": "scratch",
 }
 """What the recipes are compared with, by the end of the summary's name."""
@@ -63,7 +61,7 @@ def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
 
 def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
-    recipes = {name: study.RECIPES[name] for name in study.CONFIRMED} | PROBED
+    recipes = {name: study.RECIPES[name] for name in study.CONFIRMED} | study.SIMPLER
     if plan.anatomy == "tissue":  # a tumour pair takes four minutes with nothing frozen
         recipes |= study.UNFROZEN
     targets = {target: source for source, target in plan.pairs}

@@ -30,6 +30,11 @@ def write_dataset(root, *, cases=5, classes=("a", "b"), seed=0):
         image = (10 * labels + 100 + rng.normal(scale=6, size=SHAPE)).astype(np.float32)
         save(root / "imagesTr" / f"case_{k}_0000.nii.gz", image)
         save(root / "labelsTr" / f"case_{k}.nii.gz", labels)
+    describe(root, classes, cases)
+
+
+def describe(root, classes, cases):
+    """Write the dataset.json of a folder with T1 images of these foreground classes."""
     description = {
         "channel_names": {"0": "T1"},
         "labels": {"background": 0} | {c: i + 1 for i, c in enumerate(classes)},

@@ -1,10 +1,9 @@
 """A small data set of blobs whose brightness depends on the class, its task, and sources; for tests of fine-tuning."""
 
-import json
-
 import nibabel as nib
 import numpy as np
 import torch
+from blob_folder import describe
 
 import transfer_risk as tr
 
@@ -26,13 +25,7 @@ def write_blobs(root, *, classes=("a",), cases=6, seed=0, shape=SHAPE):
         affine = np.diag([1.0, 1, 2, 1])
         nib.save(nib.Nifti1Image(image, affine), data / "imagesTr" / f"c{k}_0000.nii.gz")
         nib.save(nib.Nifti1Image(labels, affine), data / "labelsTr" / f"c{k}.nii.gz")
-    description = {
-        "channel_names": {"0": "T1"},
-        "labels": {"background": 0} | {c: i + 1 for i, c in enumerate(classes)},
-        "numTraining": cases,
-        "file_ending": ".nii.gz",
-    }
-    (data / "dataset.json").write_text(json.dumps(description))
+    describe(data, classes, cases)
     return tr.write_tasks(root / "data", root / "tasks")[0]
 
 

@@ -22,9 +22,16 @@ BOTH = {name: RECIPES[name] for name in ("vanilla", "risk-map")}
 """The paper's comparison."""
 SCRATCH: dict[str, dict[str, Any]] = {"scratch": {"method": "vanilla", "init": "random"}}
 """The reference without a source."""
+UNWEIGHTED = "probe + CE + Dice"
+DICE_UNFROZEN, RECOMMENDED_UNFROZEN = (f"{name}, nothing frozen" for name in (DICE, RECOMMENDED))
 UNFROZEN = {
-    f"{name}, nothing frozen": RECIPES[name] | {"freeze": "none"} for name in (DICE, RECOMMENDED)
+    DICE_UNFROZEN: RECIPES[DICE] | {"freeze": "none"},
+    RECOMMENDED_UNFROZEN: RECIPES[RECOMMENDED] | {"freeze": "none"},
 }
 """CE + Dice and the recommended recipe without what the frozen encoder costs them."""
+SIMPLER: dict[str, dict[str, Any]] = {
+    UNWEIGHTED: {"method": "vanilla", "head": "probe", "dice_weight": 1.0}
+}
+"""The recommended recipe without its weights."""
 CONFIRMED = ("vanilla", DICE, RECOMMENDED)
 """Those that are measured on other subjects than the recommended one was chosen on."""
