@@ -15,12 +15,15 @@ from run_folder import write_run
 from test_comparison import stage
 
 import transfer_risk as tr
+from transfer_risk import reports, scoretables, summaries
+from transfer_risk.adapters import save_source
 from transfer_risk.examinations import write_predictions
 from transfer_risk.files import check_writable
 from transfer_risk.mapping import JOINT
 from transfer_risk.pretraining import save_measured
 from transfer_risk.summaries import PER_CASE, run_text
 
+TABLES = {"score": scoretables.TABLES, "compare": summaries.TABLES, "audit": reports.TABLES}
 SMALL = ("--iterations", 1, "--width", 2, "--depth", 2)
 
 
@@ -176,18 +179,42 @@ def test_a_run_folder_holds_nothing_but_its_run(folder, runs):
     assert names(folder) == before
 
 
-def test_tables_by_case_of_score_and_compare_do_not_replace_each_other(folder, runs):
-    score = ("score", folder / "tasks" / "blobs.toml", folder / "s0", "--out")
-    compare = ("compare", runs[0], "--out")
-    for k, (first, second) in enumerate(((score, compare), (compare, score))):
-        out = folder / f"out{k}"
-        assert run(*first, out).exit_code == 0 and run(*first, out).exit_code == 0
-        table = out / "per_case.csv"
-        content, before = table.read_bytes(), names(out)
-        begins = content.decode().splitlines()[0]
-        said = f"{table}: is there, and another table than {second[0]} writes (it begins with"
-        refused(run(*second, out), said, begins[:60], "choose another --out")
-        assert table.read_bytes() == content and names(out) == before
+def test_tables_of_commands_replace_their_own_and_those_of_nobody_else(folder, runs):
+    results = folder / "results.csv"
+    results.write_text("task,source,dice\nblobs,s0,0.5\nblobs,s1,0.4\n")
+    save_source(make_source(name="s1"), folder / "s1")
+    ranking = folder / "ranking"
+    made = {
+        "score": (folder / "tasks" / "blobs.toml", folder / "s0", folder / "s1"),
+        "compare": runs,
+        "audit": (ranking, results),
+    }
+    assert run("score", *made["score"], "--out", ranking).exit_code == 0
+    tables = {}
+    for command, words in made.items():
+        out = folder / f"of-{command}"
+        assert all(run(command, *words, "--out", out).exit_code == 0 for _ in range(2))
+        tables[command] = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert sorted(tables[command]) == sorted(TABLES[command])
+    for command, words in made.items():
+        others = [own for name, own in tables.items() if name != command]
+        for name in tables[command]:
+            foreign = [own[name] for own in others if name in own]
+            foreign += [b"id,age\n1,70\n", b'["rank", "source"]\n', b'{"rank": \xff}\n', b"{}"]
+            for k, content in enumerate(foreign):
+                out = folder / f"{command}-{name}-{k}"
+                out.mkdir()
+                (out / name).write_bytes(content)
+                begins = content.decode(errors="replace").splitlines()[0][:60]
+                said = f"{out / name}: is there, and another table than {command} writes (it begins with {begins!r}"
+                refused(run(command, *words, "--out", out), said, "choose another --out")
+                assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [(name, content)]
+
+
+def test_a_folder_in_the_place_of_a_table_is_named(folder, runs):
+    (folder / "out" / "changes.csv").mkdir(parents=True)
+    said = f"{folder / 'out' / 'changes.csv'}: is there, and another table than compare writes"
+    refused(run("compare", *runs, "--out", folder / "out"), said)
 
 
 def test_the_columns_of_a_comparison_by_case_are_those_that_are_known(runs):

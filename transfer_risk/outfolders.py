@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from transfer_risk.files import check_writable, stale
+from transfer_risk.files import check_writable, read_json, stale
 from transfer_risk.imagefiles import file_and_channel, note_of
 
 
@@ -47,13 +47,37 @@ def check_replaceable(paths: Iterable[Path], ours: Callable[[str], bool], what: 
             raise ValueError(f"{path}: is there, and no {what}; choose another folder (--out)")
 
 
-def check_table(path: Path, columns: Sequence[str], maker: str) -> None:
-    """Raise ValueError where a CSV file is there with other columns than those that the maker, a command, writes."""
-    if not path.exists():
-        return
+def check_tables(folder: str | Path, tables: Mapping[str, Sequence[str]], maker: str) -> None:
+    """`check_results`, and ValueError where one of the tables is there and is not of the maker, a command.
+
+    Args:
+        folder: For the tables.
+        tables: By the name of each, the first columns (CSV) or the keys (JSON) by which it is known.
+        maker: Of the tables, such as "score".
+    """
+    check_results(folder)
+    for path in (Path(folder) / name for name in tables):
+        if path.exists() and not _made(path, tables[path.name]):
+            raise ValueError(
+                f"{path}: is there, and another table than {maker} writes (it begins with {_begin(path)[:60]!r}); "
+                "choose another --out"
+            )
+
+
+def _made(path: Path, names: Sequence[str]) -> bool:
+    """Whether a CSV file begins with these columns, or a JSON file has these keys."""
+    if path.suffix == ".csv":
+        return _begin(path).split(",")[: len(names)] == list(names)
+    try:
+        content = read_json(path)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.keys() >= set(names)
+
+
+def _begin(path: Path) -> str:
+    """The first line of a text, or what there is in its place."""
+    if path.is_dir():
+        return "a folder"
     with open(path, encoding="utf-8", errors="replace") as file:
-        found = file.readline().strip()
-    if found != ",".join(columns):
-        raise ValueError(
-            f"{path}: is there, and another table than {maker} writes (it begins with {found[:60]!r}); choose another --out"
-        )
+        return file.readline().strip()

@@ -9,9 +9,17 @@ from typing import Any
 
 from transfer_risk.auditing import MEASURES, Audit
 from transfer_risk.files import write_text
+from transfer_risk.outfolders import check_tables
 from transfer_risk.ranking import Ranking
 from transfer_risk.scoretables import ranking_json
 from transfer_risk.textrows import aligned, csv_text, known
+
+TABLES = {
+    "audit.csv": ("score", "kendall"),
+    "targets.csv": ("task", "score", "kendall"),
+    "audit.json": ("means", "targets", "notes"),
+}
+"""What `write_audit` writes, by the columns or keys of each."""
 
 
 def ranking_text(ranking: Ranking, format_: str) -> str:
@@ -28,6 +36,11 @@ def audit_text(audit: Audit, format_: str) -> str:
         document = {"means": _means(audit), "targets": verdicts, "notes": audit.notes}
         return json.dumps(document, indent=2) + "\n"
     return csv_text(_means(audit)) if format_ == "csv" else _audit_table(audit)
+
+
+def check_audit_folder(out: str | Path) -> None:
+    """Raise ValueError or OSError, before scores are audited, where `write_audit` could not or must not write."""
+    check_tables(out, TABLES, "audit")
 
 
 def write_audit(audit: Audit, out: str | Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfer_risk.files import read_json, write_text
 from transfer_risk.intervals import Estimate
-from transfer_risk.outfolders import check_results, check_table
+from transfer_risk.outfolders import check_tables
 from transfer_risk.textrows import csv_text, known
 from transfer_risk.usertables import KEYS, Table, checked_frame, read_table
 
@@ -30,6 +30,12 @@ FLOORS = {"leep": "leep_floor", "leep_loo": "leep_loo_floor", "nce": "leep_floor
 """Column of what an uninformative source gets, by score."""
 PER_CASE = ("source", "case", "score", "class", "value")
 """Columns of per_case.csv."""
+TABLES = {
+    "ranking.csv": ("rank", "source", "leep"),
+    "ranking.json": ("task", "ranking"),
+    "per_case.csv": PER_CASE,
+}
+"""What `write_ranking` writes, by the columns or keys of each."""
 
 
 def ranking_rows(scores: Sequence[Score], by: str) -> list[Row]:
@@ -53,8 +59,7 @@ def ranking_json(ranking: Ranking) -> str:
 
 def check_ranking_folder(out: str | Path) -> None:
     """Raise ValueError or OSError, before sources are ranked, where `write_ranking` could not or must not write."""
-    check_results(out)
-    check_table(Path(out) / "per_case.csv", PER_CASE, "score")
+    check_tables(out, TABLES, "score")
 
 
 def write_ranking(ranking: Ranking, out: str | Path) -> None:

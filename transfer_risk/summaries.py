@@ -12,7 +12,7 @@ from transfer_risk.comparison import Change, Comparison, Contrast
 from transfer_risk.evaluation import mean_dice
 from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
-from transfer_risk.outfolders import check_results, check_table
+from transfer_risk.outfolders import check_tables
 from transfer_risk.quantities import quantity_of
 from transfer_risk.runs import load_run
 from transfer_risk.textrows import aligned, csv_text, known, listed
@@ -20,6 +20,13 @@ from transfer_risk.tomlfiles import read_toml
 
 PER_CASE = ("run", "method", "stage", "case", "quantity", "value")
 """Columns of per_case.csv."""
+TABLES = {
+    "changes.csv": ("run", "quantity", "unit"),
+    "contrasts.csv": ("first", "second"),
+    "per_case.csv": PER_CASE,
+    "comparison.json": ("task", "runs", "changes", "verdicts"),
+}
+"""What `write_comparison` writes, by the columns or keys of each."""
 
 
 def comparison_text(comparison: Comparison, format_: str) -> str:
@@ -33,8 +40,7 @@ def comparison_text(comparison: Comparison, format_: str) -> str:
 
 def check_comparison_folder(out: str | Path) -> None:
     """Raise ValueError or OSError, before runs are compared, where `write_comparison` could not or must not write."""
-    check_results(out)
-    check_table(Path(out) / "per_case.csv", PER_CASE, "compare")
+    check_tables(out, TABLES, "compare")
 
 
 def write_comparison(comparison: Comparison, out: str | Path) -> None:

@@ -46,13 +46,12 @@ def audit_command(
     the columns task, source, dice, and perhaps seed, case, class, over which it is averaged.
     """
     from transfer_risk.auditing import audit
-    from transfer_risk.files import check_writable
-    from transfer_risk.reports import audit_text, write_audit
+    from transfer_risk.reports import audit_text, check_audit_folder, write_audit
     from transfer_risk.scoretables import read_scores
     from transfer_risk.usertables import read_table
 
     if out:
-        check_writable(out)
+        check_audit_folder(out)
     made = audit(read_scores(scores), read_table(results), names=names)
     click.echo(audit_text(made, format_), nl=False)
     if out:
