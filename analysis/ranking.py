@@ -7,7 +7,8 @@ weighted Kendall, Spearman, top-1, regret in Dice points, and that against the r
 same target, with 95 % t intervals over targets). A killed run goes on.
 
 `--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
-iterations too; the results are ranking_confirmed*.csv then.
+iterations too, and with the recommended recipe as `tuned.py` has it, its decision tuned and the encoder frozen or not; the
+results are ranking_confirmed*.csv then.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ import transfer_risk as tr
 from transfer_risk import study
 
 AUDITED = ("vanilla", "risk-map", study.PROBED)
+TUNED = {
+    study.RECOMMENDED: study.RECIPES[study.RECOMMENDED],
+    study.RECOMMENDED_UNFROZEN: study.UNFROZEN[study.RECOMMENDED_UNFROZEN],
+}
+"""What is audited with tuned decisions on other subjects."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
 AGAINST = ("random", "leep")
 """Choices whose regret is taken from that of each score, target by target."""
@@ -33,14 +39,16 @@ def main() -> None:
     seeds = {"--seeds": study.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
     options = study.job_options(__doc__, seeds)
     other = options.seed is not None
-    name, recipes = ("ranking_confirmed", study.CONFIRMED) if other else ("ranking", AUDITED)
+    name = "ranking_confirmed" if other else "ranking"
     parts = []
     for anatomy, tasks in study.TASKS.items():
         plan = study.transfer_study(options, anatomy)
         own = tasks[:3] if options.size == "smoke" else tasks
         targets = own[: 1 if options.size == "smoke" else 6]
-        long = plan.size.long if other else ()
-        parts.append(scores_and_dice(plan, own, targets, recipes, long))
+        pairs = [(s, t) for t in targets for s in own if s != t]
+        table = scores_of(plan, own, targets, plan.prepare(pairs))
+        reached = confirmed_dice(plan, pairs) if other else dice_of(plan, pairs)
+        parts.append(table.merge(wide(reached), on=["task", "seed", "source"]))
     table = pd.concat(parts, ignore_index=True)
     study.write_table(table, options.out / f"{name}.csv", digits="%.6g")
     reached = [c.removeprefix("reached[")[:-1] for c in table if c.startswith("reached[")]
@@ -52,16 +60,10 @@ def main() -> None:
     print(regret.to_string(index=False, float_format="{:.2f}".format))
 
 
-def scores_and_dice(
-    plan: study.TransferStudy,
-    tasks: tuple[str, ...],
-    targets: tuple[str, ...],
-    recipes: tuple[str, ...],
-    long: tuple[int, ...],
+def scores_of(
+    plan: study.TransferStudy, tasks: tuple[str, ...], targets: tuple[str, ...], own: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row per target, seed and source: scores, naive choices, and the Dice in [0, 1] reached by each recipe."""
-    pairs = [(s, t) for t in targets for s in tasks if s != t]
-    own = plan.prepare(pairs)
+    """One row per target, seed and source: scores, and the naive choices, among them its Dice on its `own` task."""
     jobs = [
         {"anatomy": plan.anatomy, "seed": seed, "task": target, "candidates": " ".join(tasks)}
         | {"folder": str(plan.place(seed))}
@@ -76,18 +78,37 @@ def scores_and_dice(
     table["same_modality"] = (parts[1] == wanted[1]).astype(float)
     kind = "same_class" if plan.anatomy == "tissue" else "same_institution"
     table[kind] = (parts[0] == wanted[0]).astype(float)
-    named = {r: study.RECIPES[r] for r in recipes}
-    last, stops = plan.size.stops[-1], (*plan.size.stops, *long)
-    jobs = plan.jobs(pairs, named, stops=stops, tuned="none" if long else "last")
+    return table
+
+
+def dice_of(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """Dice in per cent after the last stop, with the argmax, of the pairs in each recipe."""
+    jobs = plan.jobs(pairs, {r: study.RECIPES[r] for r in AUDITED})
     rows = plan.run(jobs, f"ranking-{plan.anatomy}")
-    rows = rows[(rows["decision"] == "argmax") & rows["iterations"].isin((last, *long))]
+    return rows[(rows["decision"] == "argmax") & (rows["iterations"] == plan.size.stops[-1])]
+
+
+def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """The same of the confirmed recipes, after long training too, and of the recommended one with tuned decisions."""
+    recipes = {r: study.RECIPES[r] for r in study.CONFIRMED}
+    ends = (plan.size.stops[-1], *plan.size.long)
+    jobs = plan.jobs(pairs, recipes, stops=(*plan.size.stops, *plan.size.long), tuned="none")
+    plain = plan.run(jobs, f"ranking-{plan.anatomy}")
+    jobs = plan.jobs(pairs, TUNED, stops=ends, tuned="every")
+    both = plan.run(jobs, f"ranking-tuned-{plan.anatomy}")
+    tuned = both[both["decision"] == "tuned"]
+    rows = pd.concat([plain, tuned.assign(recipe=tuned["recipe"] + ", tuned")])
+    rows = rows[rows["iterations"].isin(ends)]
     words = rows["recipe"] + ", " + rows["iterations"].astype(str) + " iterations"
-    rows = rows.assign(recipe=rows["recipe"].where(rows["iterations"] == last, words))
+    return rows.assign(recipe=rows["recipe"].where(rows["iterations"] == ends[0], words))
+
+
+def wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """A column `reached[recipe]` for each recipe: Dice in [0, 1], by task, seed and source."""
     key = ["target", "seed", "source"]
-    wide = rows.pivot_table(index=key, columns="recipe", values="dice") / 100
-    wide.columns = [f"reached[{name}]" for name in wide.columns]
-    wide = wide.reset_index().rename(columns={"target": "task"})
-    return table.merge(wide, on=["task", "seed", "source"])
+    table = rows.pivot_table(index=key, columns="recipe", values="dice") / 100
+    table.columns = [f"reached[{name}]" for name in table.columns]
+    return table.reset_index().rename(columns={"target": "task"})
 
 
 def score(job: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -135,3 +135,8 @@ def test_recipes_and_ranking_are_confirmed_on_the_seed_that_is_given(tmp_path, p
     assert {"CE + Dice", "probe + adaptive-risk + Dice"} < set(summary["recipe"])
     if program == "recipes":
         assert "vanilla, longer" in set(summary["recipe"])
+    else:
+        tuned = {name for name in summary["recipe"] if name.endswith(", tuned")}
+        assert tuned == {
+            f"probe + adaptive-risk + Dice{b}, tuned" for b in ("", ", nothing frozen")
+        }
