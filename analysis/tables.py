@@ -192,6 +192,14 @@ def ranking_confirmed() -> str:
     return _ranking("ranking_confirmed_summary", columns)
 
 
+def ranking_tuned() -> str:
+    """The same with tuned decisions, the encoder frozen or not."""
+    recipes = (study.RECOMMENDED, study.RECOMMENDED_UNFROZEN)
+    ends = ("tuned", "tuned, 1000 iterations")
+    columns = [("all", f"{recipe}, {end}") for recipe in recipes for end in ends]
+    return _ranking("ranking_confirmed_summary", columns)
+
+
 def _ranking(name: str, columns: Sequence[tuple[str, str]]) -> str:
     table = pd.read_csv(RESULTS / f"{name}.csv")
     rows = []
@@ -352,6 +360,7 @@ TABLES: dict[str, Callable[[], str]] = {
             second_anatomy,
             ranking,
             ranking_confirmed,
+            ranking_tuned,
             negative_transfer,
             before_after,
             ablation,

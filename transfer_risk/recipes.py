@@ -46,7 +46,7 @@ class Recipe:
         seed: Of few-shot subsets, new weights and the order of the data.
         device: Where torch computes.
         precision: `fp32`, or `bf16` (autocast).
-        cache: GiB for the features of a frozen encoder; 0 = compute them in each step.
+        cache: GiB of memory for the features of a frozen encoder (own U-Nets, CPU, no augment); 0 = none are kept.
         checkpoint: Iterations between resumable states.
     """
 
@@ -111,7 +111,11 @@ class Recipe:
     seed: int = option(0, "Of subsets, new weights and the order of the data.", sign="not negative")
     device: str = option("cpu", "Where torch computes.")
     precision: str = option("fp32", "bf16 is autocast.", choices=("fp32", "bf16"))
-    cache: float = option(2.0, "GiB for the features of a frozen encoder.", sign="not negative")
+    cache: float = option(
+        2.0,
+        "GiB of memory for features of a frozen encoder (own U-Nets, CPU).",
+        sign="not negative",
+    )
     checkpoint: int = option(250, "Iterations between resumable states.", sign="positive")
 
     def __post_init__(self) -> None:

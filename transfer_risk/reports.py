@@ -70,7 +70,7 @@ def _purpose(by: str) -> str:
     """Which fine-tuning a ranking is for (docs/results.md, audit)."""
     if by == "probe_dice":
         return "ranked for fine-tuning with --head probe; its audit is in docs/results.md"
-    return "for fine-tuning with --head probe, --by probe_dice and eep_dice lost least in the audit (docs/results.md)"
+    return "for fine-tuning with --head probe, --by probe_dice lost least in both audits (docs/results.md)"
 
 
 def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:

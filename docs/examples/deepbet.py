@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import transfer_risk as tr
+from transfer_risk.ranking import Ranking
 
 SLICE = 75
 DESCRIPTION = """format = 1
@@ -150,7 +151,7 @@ def write_tasks(out: Path) -> dict[str, tr.Task]:
     }
 
 
-def report(title: str, ranking: tr.Ranking) -> None:
+def report(title: str, ranking: Ranking) -> None:
     """Print one ranking."""
     print(f"{title}: {ranking.scores[0].pixels:,} voxels")
     for row in ranking.rows():

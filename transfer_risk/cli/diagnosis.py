@@ -39,12 +39,12 @@ from transfer_risk.cli.shared import (
 @click.option(
     "--group",
     metavar="REGEX",
-    help="Finds the patient in a case's id (first group, or whole match): no patient is in training and test.",
+    help="Finds the patient in a case's id (first group, or whole match); only a splits_final.json may divide one.",
 )
 @click.option(
     "--partitions",
     type=click.Path(exists=True, dir_okay=False),
-    help="Partitioning csv of FeTS: one task for each partition and modality.",
+    help="Partitioning csv of FeTS: one task for each partition on T1, T2 and FLAIR.",
 )
 @click.option(
     "--allow-missing",

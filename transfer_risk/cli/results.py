@@ -43,7 +43,7 @@ def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: f
     "--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder."
 )
 def demo_command(quick: bool, out: str) -> None:
-    """Rank six small sources on the embedded cohort, write risk maps and a figure."""
+    """Rank six small sources on the embedded cohort, fine-tune the best by five methods, and show maps and changes."""
     from transfer_risk.demo import run_demo
 
     with status() as progress:

@@ -45,7 +45,8 @@ def write_tasks(
         layout: One of LAYOUTS; recognised where not given.
         binary: One task for each class on each channel instead of one for all.
         fold: (k, n): test cases are fold k of n, of splits_final.json where there is one, instead of its first fold or 30 %.
-        group: Regular expression that finds the patient in a case's id (see `grouped`): no patient is divided by the split.
+        group: Regular expression that finds the patient in a case's id (see `grouped`): no patient is divided by the
+            split, unless it is that of splits_final.json.
         partitions: Partitioning csv of FeTS: one task for each partition on each of T1, T2 and FLAIR, such as `13-t1.toml`.
         allow_missing: Go on with the complete cases of an incomplete folder, which the files list, and without a folder
             beside others that has no labelled case.
