@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -171,6 +172,53 @@ def test_transforms_of_bundles_become_preprocessing(bundle, transform, expected)
     assert tr.load_source(bundle).preprocessing == tr.Preprocessing(
         **{"normalise": "none"} | expected
     )
+
+
+@pytest.mark.parametrize("pixdim", [2, [2, 2, 2], [1, 2, 3]])
+def test_axes_that_are_turned_after_unequal_spacing_have_no_equal(bundle, pixdim):
+    steps = [
+        {"_target_": "Spacingd", "pixdim": pixdim},
+        {"_target_": "Orientationd", "axcodes": "RAS"},
+    ]
+    change(bundle, preprocessing={"transforms": steps[::-1]})
+    assert tr.load_source(bundle).preprocessing.orientation == "RAS"
+    change(bundle, preprocessing={"transforms": steps})
+    if pixdim == [1, 2, 3]:
+        with pytest.raises(
+            ValueError, match="an Orientation after a Spacing of unequal voxel sizes"
+        ):
+            tr.load_source(bundle)
+    else:
+        assert tr.load_source(bundle).preprocessing.spacing == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("inferer", "told"),
+    [
+        ({"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 8]}, "constant"),
+        ({"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 8], "mode": "gaussian"}, ""),
+        ({"_target_": "SimpleInferer"}, ""),
+    ],
+)
+def test_windows_that_a_bundle_blends_otherwise_are_told(bundle, inferer, told):
+    path = change(bundle, inferer=inferer)
+    notes = [note for note in tr.load_source(bundle).notes if "blends" in note]
+    said = f"{path}: inferer blends its windows with {told} weights; here they are Gaussian"
+    assert notes == [said] * bool(told)
+
+
+@pytest.mark.parametrize("value", [["x", {"b": None}], {"a": [None]}])
+def test_a_network_that_a_description_cannot_say_is_refused_before_it_is_saved(
+    bundle, value, tmp_path
+):
+    source = tr.load_source(bundle)
+    arguments = {**source.architecture["arguments"], "act": value, "fine": None}
+    odd = replace(source, architecture={**source.architecture, "arguments": arguments})
+    with pytest.raises(
+        ValueError, match=r"has a null in its network's argument act = .*leave it out"
+    ):
+        tr.save_source(odd, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_bundle_with_sigmoid_outputs_gets_a_background(bundle):
@@ -613,8 +661,6 @@ def test_missing_channels_are_an_error_or_an_explicit_choice(task, tmp_path):
     said = run("score", task, tmp_path / "three")
     assert said.exit_code == 1 and "--missing-channels zero or repeat" in said.stderr
     target = tr.load_task(task)
-    from dataclasses import replace
-
     from transfer_risk.channels import in_order
     from transfer_risk.volumes import read
 

@@ -313,7 +313,7 @@ def test_the_same_label_on_one_side_and_the_same_channel_twice(task_file, data):
 def test_groups_on_both_sides(task_file):
     task = tr.load_task(task_file)
     cases = tuple(replace(c, group="g" if k in (0, 1) else "") for k, c in enumerate(task.cases))
-    findings = tr.diagnose(replace(task, cases=cases, test=("c_1",)))
+    findings = tr.diagnose(replace(task, cases=cases, test=("c_1", "c_2")))
     finding = only(findings, "split")
     assert finding.found == "group g is in training and test (c_0, c_1)"
     twice = (*task.cases, replace(task.cases[0], images=task.cases[1].images))
@@ -328,7 +328,8 @@ def test_splits_without_a_side(task_file):
     ids = tuple(c.id for c in task.cases)
     for test, severity, words in (
         (ids, "error", "0 training and 7 test cases"),
-        (ids[1:], "warning", "1 training and 6 test cases"),
+        (ids[1:], "warning", "1 training and 6 test cases; one training case or patient"),
+        (ids[:1], "warning", "6 training and 1 test cases; one test case or patient"),
         ((), "warning", "7 training and 0 test cases"),
     ):
         findings = tr.diagnose(replace(task, test=test))

@@ -333,3 +333,32 @@ def test_a_number_beyond_the_channels_is_no_other_examination(tmp_path, number):
     assert set(examinations(files[1:], 1)) == {f"c_{number}"}  # an examination of that name
     other = tmp_path / "other" / files[1].name
     assert set(examinations([files[0], other], 1)) == {"c", f"c_{number}"}
+
+
+def test_a_channel_of_a_file_that_the_source_has_no_number_for_is_refused(tmp_path):
+    four = save_4d(tmp_path / "m.nii.gz", 5, 1, 2, 3)
+    model = source("T1", "T1ce", "T2")
+    said = (
+        "m.nii.gz#3: must be #0 to #2, by the order of the source's channels; write those that it"
+    )
+    with pytest.raises(ValueError, match=said):
+        write_predictions(model, [f"{four}#{k}" for k in (1, 2, 3)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    paths, failed = write_predictions(model, [f"{four}#{k}" for k in (2, 0, 1)], tmp_path / "out")
+    assert not failed and content(paths[0]) == {0}  # T1 is 5, T2 is 2
+    lone = source("T1", "T2", missing_channels="zero", trained={"channels_read": ["T2"]})
+    paths, failed = write_predictions(lone, [f"{four}#3"], tmp_path / "one")
+    assert not failed and content(paths[0]) == {1}
+
+
+def test_files_are_numbered_as_new_images_are_else_as_the_sources_channels(tmp_path):
+    model = source(
+        "T1", "T1ce", "FLAIR", missing_channels="zero", trained={"channels_read": ["FLAIR", "T1"]}
+    )
+    for names, expected in (((0, 2), {0}), ((2, 0), {1}), ((0, 1), {1})):
+        images = [
+            save(tmp_path / f"{names}" / f"c_000{k}.nii.gz", v)
+            for k, v in zip(names, (2, 1), strict=True)
+        ]
+        paths, failed = write_predictions(model, images, tmp_path / f"{names}" / "out")
+        assert not failed and content(paths[0]) == expected

@@ -1,5 +1,6 @@
 """Cases of one patient: nothing is left out by halves, and intervals are over patients."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,14 @@ from blobs import make_source, write_blobs
 
 import transfer_risk as tr
 from transfer_risk import probing
-from transfer_risk.comparison import Change
+from transfer_risk.comparison import Change, Contrast
+from transfer_risk.doctor.division import _sides
+from transfer_risk.evaluation import mean_dice
+from transfer_risk.imagefiles import note_of
 from transfer_risk.intervals import Estimate
 from transfer_risk.overlaps import best_threshold_bins, shared_by_groups
 from transfer_risk.passes import Predictions
+from transfer_risk.summaries import _contrast_cells, with_interval
 from transfer_risk.tables import group_sums
 from transfer_risk.transferability import others_of
 from transfer_risk.transfermaps import transferability_maps
@@ -179,3 +184,75 @@ def test_runs_are_compared_over_patients():
     assert twice.difference.interval() == pytest.approx(once.difference.interval())
     told = change_sentence("r", np.tile(after - before, 2), names * 2)
     assert told.partition("(")[2] == change_sentence("r", after - before).partition("(")[2]
+
+
+def test_another_unit_keeps_groups_and_everything_else():
+    values = np.random.default_rng(5).random(6)
+    share = Estimate.mean(values, bounds=(0.0, 1.0), groups=GROUPS)
+    points = share.scaled(100)
+    assert points.groups == share.groups and points.bounds == (0.0, 100.0)
+    assert points.value == pytest.approx(100 * share.value)
+    assert points.interval() == pytest.approx(tuple(100 * end for end in share.interval()))
+    assert points.p_value == pytest.approx(share.p_value)
+
+
+def test_the_table_of_runs_against_each_other_is_over_patients(task):
+    scans = grouped(task, 3)
+    first, second = np.random.default_rng(6).random((2, len(scans.cases)))
+    groups = [c.group for c in scans.cases]
+    dice = Estimate.mean(second - first, bounds=(-1.0, 1.0), groups=groups)
+    contrast = Contrast("one", "two", dice, math.nan, math.nan)
+    _, _, told, p, *_ = _contrast_cells(contrast)
+    low, high = (100 * end for end in dice.interval())
+    assert told == f"{100 * dice.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    assert p == f"{dice.p_value:.3f}"
+
+
+def test_mean_dice_is_over_patients(task, source):
+    rows = tr.evaluate(source, task, cases=task.cases, distances=False)
+    alone, patients, one = (
+        mean_dice(rows, [replace(c, group=g) for c, g in zip(task.cases, groups, strict=True)])
+        for groups in ([""] * 6, GROUPS, "pppppp")
+    )
+    assert mean_dice(rows).interval() == alone.interval() and mean_dice(rows).units == 6
+    assert patients.value == alone.value == one.value
+    assert patients.units == 3 and patients.groups == GROUPS
+    assert one.units == 1 and np.isnan(one.interval()).all()
+    assert with_interval(one) == f"{one.value:.3f} (one patient: no interval)"
+    assert with_interval(mean_dice(rows[:2])).endswith("(one case: no interval)")
+
+
+def test_models_without_a_run_are_compared_over_patients(task, source):
+    cases = tuple(replace(c, group=g) for c, g in zip(task.cases, GROUPS, strict=True))
+    own = replace(task, cases=cases, test=tuple(c.id for c in cases[3:]))
+    student = make_source(task.classes, seed=1)
+    for change in tr.map_changes(source, own, {"m": student}):
+        assert change.difference.groups == GROUPS[3:]
+    made = tr.negative_transfer(source, own, student=student, scratch=source)
+    assert made.student.groups == made.difference.groups == GROUPS[3:]
+
+
+@pytest.mark.parametrize(
+    ("groups", "in_sample", "said"),
+    [
+        (GROUPS, False, "joint of the other cases"),
+        ("pppppp", False, "in-sample joint of 6 cases"),
+        (GROUPS, True, "in-sample joint of 6 cases"),
+    ],
+)
+def test_maps_of_one_patient_say_that_they_are_in_sample(
+    task, source, tmp_path, groups, in_sample, said
+):
+    cases = tuple(replace(c, group=g) for c, g in zip(task.cases, groups, strict=True))
+    paths, failed = tr.write_maps(
+        source, replace(task, cases=cases), tmp_path, cases=cases, in_sample=in_sample
+    )
+    assert not failed and len(paths) == 12
+    assert {note_of(path) for path in paths} == {f"source: {said}"}
+
+
+def test_doctor_counts_patients(task):
+    cases = tuple(replace(c, group="p" if c.id in task.test else c.id) for c in task.cases)
+    (one,) = (f for f in _sides(replace(task, cases=cases)) if "patient" in f.found)
+    assert one.severity == "warning" and "one test case or patient" in one.found
+    assert not [f for f in _sides(task) if "patient" in f.found]

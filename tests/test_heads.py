@@ -11,7 +11,7 @@ from blobs import make_source, write_blobs, write_monai
 from torch import nn
 
 import transfer_risk as tr
-from transfer_risk.classes import class_numbers
+from transfer_risk.classes import class_note, class_numbers, matched_classes, shared_classes
 from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.heads import (
     adapted_source,
@@ -300,3 +300,25 @@ def test_a_new_head_before_a_softmax_of_the_networks_own_is_refused(head, classe
     with pytest.raises(ValueError, match=r"a softmax or sigmoid of its own .activation none"):
         adapted(source, classes, head=head)
     assert adapted(source, 2)[1]
+
+
+def test_capital_letters_do_not_part_names_and_a_position_is_told():
+    own, wanted = ("Background", "WM", "GM"), ("background", "gm", "wm")
+    assert matched_classes(own, wanted) == shared_classes(own, wanted) == {1: 2, 2: 1}
+    assert (
+        class_note("s", own, wanted)
+        == class_note("s", "bx", "by")
+        == class_note("s", "bx", "byz")
+        == ""
+    )
+    assert class_note("s", ("b", "x", "y"), wanted) == (
+        "source s counts its classes ['x', 'y'] as the task's ['gm', 'wm'] by position"
+    )
+
+
+@pytest.mark.parametrize("classes", [("gm", "background"), ("gm", "wm", "Background")])
+def test_background_must_be_a_sources_first_class(classes):
+    with pytest.raises(
+        ValueError, match=r"classes must have .ackground first, as the network's first"
+    ):
+        make_source(classes)

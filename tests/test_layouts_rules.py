@@ -2,8 +2,10 @@
 
 import json
 import re
+import tomllib
 
 import pytest
+import tomli_w
 from folders import LABELS, decathlon, nnunet, refused, save, tasks
 
 import transfer_risk as tr
@@ -133,6 +135,16 @@ def test_another_number_of_folds_than_the_data_set_has_is_refused(tmp_path, fold
     )
 
 
+def test_a_fold_of_the_data_set_is_that_of_the_cases_that_are_used(tmp_path):
+    root = with_folds(tmp_path / "data", ["c2", "c0"], ["c1"])
+    tasks(root, tmp_path / "t")
+    path = tmp_path / "t" / "data.toml"
+    table = tomllib.loads(path.read_text())
+    for cases, test in ((["c0", "c1"], ("c0",)), (["c1", "c2"], ("c2",))):
+        path.write_text(tomli_w.dumps({**table, "split": {"cases": cases}}))
+        assert tr.load_task(path).test == test
+
+
 @pytest.mark.parametrize("fold", ["0/1", "2/2", "0/4"])
 def test_a_fold_leaves_cases_for_training(tmp_path, fold):
     said = refused(nnunet(tmp_path / "data"), tmp_path / "t", "--fold", fold)
@@ -167,10 +179,8 @@ def test_test_cases_that_divide_a_patient_are_a_finding_of_doctor(tmp_path):
     (path,) = tr.write_tasks(visits(tmp_path / "data"), tmp_path / "t", group="^(patient\\d+)_")
     edited(path, r"test = \[.*?\]", 'test = ["patient01_visit1"]')
     assert tr.load_task(path).test == ("patient01_visit1",)
-    (found,) = [f for f in tr.diagnose(path) if f.check == "split"]
-    assert found.severity == "error" and found.found.startswith(
-        "group patient01 is in training and"
-    )
+    (found,) = [f for f in tr.diagnose(path) if (f.severity, f.check) == ("error", "split")]
+    assert found.found.startswith("group patient01 is in training and")
 
 
 @pytest.mark.parametrize("expression", ["^(patient1)", "^(other)?patient0", ""])

@@ -127,6 +127,18 @@ def test_regions_become_exclusive_classes(tmp_path):
     np.testing.assert_allclose(made.ravel(), [0.1 * 0.5, 0.9 * 0.5, 0.5], rtol=1e-5)
 
 
+def test_regions_may_be_files_of_their_own(tmp_path):
+    for name, value in (("whole", 0.9), ("core", 0.5), ("background", 0.1)):
+        image = nib.Nifti1Image(np.full((2, 3, 4), value, np.float32), np.eye(4))
+        nib.save(image, tmp_path / f"a_{name}.nii.gz")
+    (tmp_path / "source.toml").write_text(
+        'format = 1\nclasses = ["background", "whole", "core"]\n[network]\ntarget = "probabilities"\nregions = true\n'
+    )
+    made = tr.load_source(tmp_path).stored("a")
+    assert made.shape == (3, 2, 3, 4)
+    np.testing.assert_allclose(made[:, 0, 0, 0], [0.1 * 0.5, 0.9 * 0.5, 0.5], rtol=1e-5)
+
+
 def test_there_is_no_network(tmp_path, theta):
     np.save(tmp_path / "a.npy", theta)
     source = tr.load_source(tmp_path)

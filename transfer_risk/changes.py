@@ -71,9 +71,10 @@ def map_changes(
                 maps = (waiting.transferability(k, case) for k in range(len(models)))
                 own = [statistics(values[0].numpy()) for values in maps]
                 rows.append([{"dice": d[case.id]} | s for d, s in zip(dice, own, strict=True)])
+    groups = [case.unit for case in used]
     before, *after = ([row[k] for row in rows] for k in range(len(models)))
     return [
-        _change(name, quantity, before, own)
+        _change(name, quantity, before, own, groups)
         for name, own in zip(students, after, strict=True)
         for quantity in own[0]
     ]
@@ -120,6 +121,7 @@ def _change(
     quantity: str,
     before: Sequence[Mapping[str, float]],
     after: Sequence[Mapping[str, float]],
+    groups: Sequence[str],
 ) -> Change:
     first, last = (np.array([row[quantity] for row in rows]) for rows in (before, after))
-    return Change.of(name, quantity, first, last)
+    return Change.of(name, quantity, first, last, groups)

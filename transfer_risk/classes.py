@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 
 def shared_classes(own: Sequence[str], wanted: Sequence[str]) -> dict[int, int]:
-    """Number in `own` by number in `wanted` of the foreground names that both have; background is first in both."""
-    return {k: own.index(name, 1) for k, name in enumerate(wanted) if k and name in list(own[1:])}
+    """Number in `own` by number in `wanted` of the foreground names that both have; background is first in both.
+
+    Capital letters make no difference.
+    """
+    names = [name.casefold() for name in own]
+    return {
+        k: names.index(name.casefold(), 1)
+        for k, name in enumerate(wanted)
+        if k and name.casefold() in names[1:]
+    }
 
 
 def matched_classes(own: Sequence[str], wanted: Sequence[str]) -> dict[int, int]:
@@ -24,6 +32,13 @@ def matched_classes(own: Sequence[str], wanted: Sequence[str]) -> dict[int, int]
     if shared := shared_classes(own, wanted):
         return shared
     return {k: k for k in range(1, len(wanted))} if len(own) == len(wanted) else {}
+
+
+def class_note(source: str, own: Sequence[str], wanted: Sequence[str]) -> str:
+    """What a reader should know of how a source's classes came to a task's; empty if by name, or if there is one of each."""
+    if len(wanted) < 3 or not matched_classes(own, wanted) or shared_classes(own, wanted):
+        return ""
+    return f"source {source} counts its classes {list(own[1:])} as the task's {list(wanted[1:])} by position"
 
 
 def same_classes(own: Sequence[str], wanted: Sequence[str]) -> bool:

@@ -134,15 +134,21 @@ def predicted_names(source: Source, task: Task) -> tuple[str, ...]:
     return class_numbers(source.classes, task.classes)[1]
 
 
-def mean_dice(rows: Sequence[Measure]) -> Estimate:
-    """Dice averaged over the foreground classes of each case, then over cases: a case is the unit of the interval.
+def mean_dice(rows: Sequence[Measure], cases: Sequence[Case] = ()) -> Estimate:
+    """Dice averaged over the foreground classes of each case, then over cases.
 
     `pooled_mean` gives each class of each case the same weight instead; the two differ where a case lacks a class.
+
+    Args:
+        rows: Of any cases.
+        cases: Those of the rows, perhaps among others: their groups (patients) are the units of the interval; without
+            them each case is one.
     """
-    cases = list(dict.fromkeys(m.case for m in rows))
-    by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in cases]
+    measured = list(dict.fromkeys(m.case for m in rows))
+    by_case = [[m.dice for m in rows if m.case == c and not math.isnan(m.dice)] for c in measured]
     means = [sum(d) / len(d) if d else math.nan for d in by_case]
-    return Estimate.mean(means, bounds=SHARE)
+    units = {case.id: case.unit for case in cases}
+    return Estimate.mean(means, bounds=SHARE, groups=[units.get(c, c) for c in measured])
 
 
 def pooled_mean(rows: Sequence[Measure], name: str = "dice") -> float:

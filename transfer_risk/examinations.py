@@ -97,7 +97,7 @@ def examinations(
     found: dict[str, dict[int, Path]] = {}
     whole = {channels, wanted or channels}
     for path in sorted({p for image in images for p in _channel_files(Path(image), whole)}):
-        name, channel = _place(path, channels)
+        name, channel = _place(path, channels, lone=1 in whole)
         files = found.setdefault(name, {})
         first = next(iter(files.values()), path)
         if first.parent != path.parent or channel in files:
@@ -132,18 +132,23 @@ def _check_whole(source: Source, files: Collection[Path]) -> None:
             )
         count = channel_count(path)
         if count > 1:
+            single = f", or a single channel of it, as {path.name}#0" if len(expected) == 1 else ""
             raise ValueError(
                 f"{path}: has {count} channels; source {source.name} wants {len(expected)}, {expected}; give a file with "
-                f"just these, or single channels of it, as {path.name}#0"
+                f"just these{single}"
             )
 
 
 def _names(source: Source, files: Collection[int]) -> list[str]:
-    """Names of the channels that an examination's files are numbered for; `predict` refuses those that are too many."""
+    """Names of the channels that an examination's files are numbered for: those of new images, else the source's.
+
+    `predict` refuses those that are too many.
+    """
     expected = expected_channels(source)
     numbers = sorted(files)
-    if expected != source.channels and len(files) == len(expected):
-        return list(expected)  # numbered as the source's channels or as the task's
+    lone = len(expected) == len(numbers) == 1
+    if lone or numbers == list(range(len(expected))):
+        return list(expected)
     return [source.channels[k] for k in numbers]
 
 
@@ -167,11 +172,20 @@ def _remove_older(path: Path) -> None:
         path.unlink()
 
 
-def _place(path: Path, channels: int) -> tuple[str, int]:
-    """Name of the examination and number of the channel."""
+def _place(path: Path, channels: int, *, lone: bool) -> tuple[str, int]:
+    """Name of the examination and number of the channel; a `lone` one may be any of its file.
+
+    Raises:
+        ValueError: if a channel of a file has the number of none of the source's.
+    """
     file, part = file_and_channel(path.name)
     name, _ = stem_and_ending(file)
     if part:
+        if int(part) >= channels and not lone:
+            raise ValueError(
+                f"{path}: must be #0 to #{channels - 1}, by the order of the source's channels; write those that it wants "
+                "into a file of their own"
+            )
         return name, int(part) if int(part) < channels else 0
     numbered = NUMBERED.fullmatch(name)
     if numbered and int(numbered[2]) < channels:

@@ -126,7 +126,8 @@ def negative_transfer(
         by_risk, by_distance = by_risk + own, by_distance + far
     if predictions.failed:
         raise ValueError("; ".join(predictions.failed.values()))
-    return NegativeTransfer(task.classes, by_risk, by_distance, *map(mean_dice, dice))
+    student_dice, scratch_dice = (mean_dice(rows, used) for rows in dice)
+    return NegativeTransfer(task.classes, by_risk, by_distance, student_dice, scratch_dice)
 
 
 def _outcomes(

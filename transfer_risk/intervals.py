@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,12 @@ class Estimate:
         if error == 0:
             return 0.0
         return float(2 * t.sf(abs(self._unskew(self.value / error)), self.units - 1))
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit, such as 100 for points of a share; the factor must be positive."""
+        low, high = (factor * bound for bound in self.bounds)
+        value, influence = factor * self.value, factor * self.influence
+        return replace(self, value=value, influence=influence, bounds=(low, high))
 
     def _slope(self) -> float:
         """Skewness of the influence values / (3 sqrt(n)), the one number of Hall's transformation; 0 without it."""

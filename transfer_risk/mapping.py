@@ -141,7 +141,8 @@ def write_stages(
     paths: list[Path] = []
     with waiting_maps(passes, only=only, clip=clip, in_sample=in_sample) as waiting:
         for number, (folder, source) in enumerate(stages.items()):
-            note = _note(source.name, _joint_note(waiting.joined[number], in_sample))
+            joint = _joint_note(waiting.joined[number], waiting.in_sample[number])
+            note = _note(source.name, joint)
             for case in used:
                 if case.id in waiting.failed or not (only is None or case.id in only):
                     continue

@@ -129,7 +129,7 @@ def save_measured(
     save_source(source, out)
     if not task.test:
         return None
-    return mean_dice(evaluate(source, task, distances=False, progress=tell))
+    return mean_dice(evaluate(source, task, distances=False, progress=tell), task.cases)
 
 
 def _preprocessing(task: Task, cases: Sequence[Case]) -> Preprocessing:

@@ -82,6 +82,11 @@ class Source:
             if not isinstance(getattr(self, key), str):
                 raise ValueError(f"{key} must be text, in quotes; got {getattr(self, key)!r}")
         unique("classes", self.classes)
+        if later := [name for name in self.classes[1:] if name.casefold() == "background"]:
+            raise ValueError(
+                f"classes must have {later[0]} first, as the network's first output; got {list(self.classes)}; give a "
+                "network with its outputs in that order"
+            )
         unique("channels", self.channels)
         self._check_labels()
         if not isinstance(self.encoder, str):

@@ -63,7 +63,7 @@ def run_text(path: str | Path) -> str:
         if stage == "before" and run.lacking:
             lines.append(f"Dice before unknown: the source has no {listed(run.lacking)}")
             continue
-        dice = mean_dice(rows)
+        dice = mean_dice(rows, run.task.cases)
         if dice.cases:
             lines.append(f"Dice {stage:<6} {with_interval(dice)}")
     decision = read_toml(run.path / "model" / "source.toml")["decision"]
@@ -78,8 +78,10 @@ def run_text(path: str | Path) -> str:
 def with_interval(estimate: Estimate) -> str:
     """A mean over cases with its 95 % interval, where there is one."""
     low, high = estimate.interval()
-    over = f"[{low:.3f}, {high:.3f}]" if estimate.units > 1 else "(one case: no interval)"
-    return f"{estimate.value:.3f} {over}"
+    if estimate.units > 1:
+        return f"{estimate.value:.3f} [{low:.3f}, {high:.3f}]"
+    whose = "case" if estimate.cases == 1 else "patient"
+    return f"{estimate.value:.3f} (one {whose}: no interval)"
 
 
 def _document(comparison: Comparison) -> dict[str, Any]:
@@ -154,9 +156,7 @@ def _change_cells(change: Change, method: str) -> tuple[str, ...]:
 
 
 def _contrast_cells(contrast: Contrast) -> tuple[str, ...]:
-    dice = contrast.difference
-    bounds = (100 * dice.bounds[0], 100 * dice.bounds[1])
-    points = Estimate(100 * dice.value, 100 * dice.influence, bounds=bounds)
+    points = contrast.difference.scaled(100)
     tests = (points.p_value, contrast.p_signed_rank, contrast.p_holm)
     return (
         contrast.second,

@@ -61,12 +61,14 @@ class WaitingMaps:
         folder: Of the files.
         span: Over all sources and cases.
         joined: How many cases each source's joint is made of, in the order of the sources.
+        in_sample: Whether that is the joint of all of them; it always is where they are of one group.
         failed: Reason by case, for those that some source cannot predict; they have no map, and no part in the span.
     """
 
     folder: Path
     span: Span
     joined: tuple[int, ...]
+    in_sample: tuple[bool, ...]
     failed: dict[str, str]
 
     def transferability(self, source: int, case: Case) -> Tensor:
@@ -95,7 +97,7 @@ def waiting_maps(
     """
     failed: dict[str, str] = {}
     spans: list[tuple[str, Span]] = []
-    joined = []
+    joined, own = [], []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for number, predictions in enumerate(passes):
@@ -104,8 +106,10 @@ def waiting_maps(
                 if clip or only is None or case.id in only:  # a percentile is that of all voxels
                     np.save(_file(folder, number, case), values.numpy())
                 del values  # before the next case is predicted
-            left = len(predictions.cases) - len(predictions.failed) - len(predictions.empty)
-            joined.append(left)
+            without = {*predictions.failed, *predictions.empty}
+            left = [c.unit for c in predictions.cases if c.id not in without]
+            joined.append(len(left))
+            own.append(in_sample or len(set(left)) == 1)
             failed |= predictions.failed
         if not (common := [span for case_id, span in spans if case_id not in failed]):
             raise ValueError("; ".join(failed.values()))
@@ -114,7 +118,7 @@ def waiting_maps(
             span = common_span([np.load(p, mmap_mode="r") for p in kept], clip=clip)
         else:
             span = reduce(or_, common)
-        yield WaitingMaps(folder, span, tuple(joined), failed)
+        yield WaitingMaps(folder, span, tuple(joined), tuple(own), failed)
 
 
 def _file(folder: Path, source: int, case: Case) -> Path:

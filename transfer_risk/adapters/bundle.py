@@ -13,7 +13,7 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.monai import network_class, spatial_dims
 from transfer_risk.adapters.order import order_of
 from transfer_risk.adapters.references import expressions, resolved
-from transfer_risk.adapters.transforms import activation, preprocessing
+from transfer_risk.adapters.transforms import activation, blending, preprocessing
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.files import explained
 from transfer_risk.sources import Source
@@ -53,6 +53,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         channels = given.get("in_channels")
         with explained(file):
             found["preprocessing"] = preprocessing(config, file, found["spatial_dims"], channels)
+            notes += blending(config, file)
     if number := sum(1 for _ in expressions(config)):
         notes += (f"{file}: {number} expressions ($...) outside of what is needed were not run",)
     target = f"monai.networks.nets.{type(network).__name__}"
@@ -77,7 +78,7 @@ def _order(
             )
         return [], ()
     names = list(found.get("classes", ()))
-    names = names[1:] if names[:1] == ["background"] else names
+    names = names[1:] if names and names[0].casefold() == "background" else names
     if names:
         found["classes"] = ["background", *names]
     number = len(description.names("classes", {**found, **description.table})) - 1

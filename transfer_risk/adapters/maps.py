@@ -39,17 +39,23 @@ class PlainMap:
 
 @dataclass(frozen=True)
 class NiftiMap:
-    """One 4D NIfTI file with the classes last, or one 3D file for each class; without background: what is left of 1."""
+    """One 4D NIfTI file with the classes last, or one 3D file for each class.
+
+    Args:
+        path: Of the file, or of one of them.
+        files: One for each class.
+        rest: Whether the first channel is what the files leave of 1.
+    """
 
     path: Path
     files: tuple[Path, ...] = ()
-    background: bool = True
+    rest: bool = False
 
     @property
     def channels(self) -> int:
         """Number of channels."""
         if self.files:
-            return len(self.files) + (not self.background)
+            return len(self.files) + self.rest
         return int(_shape(self.path, 4)[3])
 
     @property
@@ -69,15 +75,17 @@ class NiftiMap:
         for file in self.files[:-1]:
             grid = theta[0].shape, np.asarray(nib.load(file).affine)
             same_geometry(str(self.path), theta[0].shape, self.affine, str(file), *grid)
-        rest = [] if self.background else [1 - np.sum(theta, axis=0)]
+        rest = [1 - np.sum(theta, axis=0)] if self.rest else []
         return np.stack([*rest, *theta])
 
 
 Map = PlainMap | NnunetMap | NiftiMap
 
 
-def find_maps(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
+def find_maps(folder: Path, classes: Sequence[str], regions: bool = False) -> dict[str, Map]:
     """Maps by case id: .npz, .npy, 4D NIfTI, or `<case>_<class>` NIfTI files of the named classes.
+
+    Of overlapping regions each file is a channel, and there is none of background.
 
     Raises:
         ValueError: naming the folder, if it has none, or more than one for a case.
@@ -98,7 +106,7 @@ def find_maps(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
                     f"{folder}: case {case} must have one file of probabilities; has {maps[case].path.name} and {path.name}"
                 )
             maps[case] = found
-    maps = maps or _by_class(folder, classes)
+    maps = maps or _by_class(folder, classes, regions)
     if not maps:
         raise ValueError(
             f"{folder}: has no probabilities; they must be <case>.npz, <case>.npy, 4D <case>.nii.gz, or "
@@ -107,7 +115,7 @@ def find_maps(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
     return maps
 
 
-def _by_class(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
+def _by_class(folder: Path, classes: Sequence[str], regions: bool) -> dict[str, Map]:
     """Cases that have a NIfTI file for each foreground class."""
     files = {_stem(p): p for p in sorted(folder.iterdir()) if p.name.endswith(ENDINGS)}
     if len(classes) < 2:
@@ -117,8 +125,8 @@ def _by_class(folder: Path, classes: Sequence[str]) -> dict[str, Map]:
         own = [files.get(f"{case}_{name}") for name in classes]
         if missing := [n for n, f in zip(classes[1:], own[1:], strict=True) if f is None]:
             raise ValueError(f"{folder}: case {case} has no file of class {', '.join(missing)}")
-        given = tuple(f for f in own if f is not None)
-        result[case] = NiftiMap(given[-1], given, own[0] is not None)
+        given = tuple(f for f in own[regions:] if f is not None)
+        result[case] = NiftiMap(given[-1], given, rest=own[0] is None and not regions)
     return result
 
 

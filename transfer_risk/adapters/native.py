@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,26 @@ def save_source(source: Source, folder: str | Path) -> Path:
 
 
 def refuse_unsavable(source: Source) -> None:
-    """Raise ValueError for a source whose network could not be built again."""
+    """Raise ValueError for a source whose network could not be built again from what a source.toml can say."""
     if not source.architecture:
         raise ValueError(
             f"source {source.name} has no [network] table, as programs of torch.export and pickled networks have none; only "
             "networks that were built from a table or loaded from TorchScript can be saved"
         )
+    for name, value in source.architecture.get("arguments", {}).items():
+        if value is not None and _holds_none(value):
+            raise ValueError(
+                f"source {source.name} has a null in its network's argument {name} = {value!r}, which a source.toml "
+                "cannot say; leave it out there"
+            )
+
+
+def _holds_none(value: object) -> bool:
+    """Whether it is None, or a list or table with None in it."""
+    parts = value.values() if isinstance(value, Mapping) else value
+    return value is None or (
+        isinstance(parts, Iterable) and not isinstance(parts, str) and any(map(_holds_none, parts))
+    )
 
 
 def source_files(source: Source, folder: str | Path) -> tuple[Path, Path]:

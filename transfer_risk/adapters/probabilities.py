@@ -59,7 +59,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     if "classes" in description.table:
         labels = {name: k for k, name in enumerate(description.names("classes")) if k}
         regions = bool(description.network.get("regions", False))
-    maps = find_maps(folder, ("background", *labels) if labels else ())
+    maps = find_maps(folder, ("background", *labels) if labels else (), regions)
     if not labels:
         number = next(iter(maps.values())).channels
         labels = {f"class{k}": k for k in range(1, number)}

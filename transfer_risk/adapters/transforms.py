@@ -43,6 +43,8 @@ def preprocessing(
                 raise _no_equal(
                     where, f"{entry.get('_target_')} after another change of intensities"
                 )
+            if "orientation" in made and len(set(found.get("spacing", ()))) > 1:
+                raise _no_equal(where, "an Orientation after a Spacing of unequal voxel sizes")
             found |= made
     inferer = followed(config.get("inferer", {}), config, f"{file}: inferer")
     if _kind(inferer) == "SlidingWindowInferer":
@@ -57,6 +59,17 @@ def preprocessing(
             "overlap": given.get("overlap", 0.25),
         }
     return found
+
+
+def blending(config: Mapping[str, Any], file: Path) -> tuple[str, ...]:
+    """A sentence where the bundle's inferer does not blend its windows with Gaussian weights, as is done here."""
+    where = f"{file}: inferer"
+    inferer = followed(config.get("inferer", {}), config, where)
+    if _kind(inferer) != "SlidingWindowInferer":
+        return ()
+    mode = resolved({"mode": inferer.get("mode", "constant")}, config, where)["mode"]
+    said = f"{where} blends its windows with {mode} weights; here they are Gaussian"
+    return () if str(mode).lower().endswith("gaussian") else (said,)
 
 
 def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def finetune_command(
 ) -> None:
     """Fine-tune SOURCE on TASK; measured and mapped before and after on the test cases."""
     from transfer_risk.channels import channel_note, channel_order
+    from transfer_risk.classes import class_note
     from transfer_risk.finetuning import finetune
     from transfer_risk.layouts import load_task
     from transfer_risk.lineage import seen_note
@@ -73,6 +74,7 @@ def finetune_command(
     channel_order(model, target.channels)
     warnings = [channel_note(model, target.channels)]
     if recipe.init == "source":
+        warnings.append(class_note(model.name, model.classes, target.classes))
         seen = seen_note(model, target, [c.id for c in target.split("test")], "test")
         warnings.append(
             f"{seen}: what is measured there is no measure for new cases" if seen else ""

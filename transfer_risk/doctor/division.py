@@ -22,9 +22,14 @@ def _sides(task: Task) -> Iterator[Finding]:
     counts = f"{train} training and {len(task.cases) - train} test cases"
     if train == 0:
         yield Finding("error", "split", "split.test", counts, "leave some cases out of split.test")
-    elif train < 2:
-        remedy = "intervals and leave-one-case-out scores need two; add training cases"
-        yield Finding("warning", "split", "split.test", counts, remedy)
+    for side, of in (("training", False), ("test", True)):
+        units = {case.unit for case in task.cases if (case.id in task.test) is of}
+        if len(units) == 1:
+            what = f"{counts}; one {side} case or patient"
+            remedy = (
+                f"intervals, and scores and maps from the other ones, need two; add {side} cases"
+            )
+            yield Finding("warning", "split", "split.test", what, remedy)
     if train == len(task.cases):
         yield Finding("warning", "split", "split.test", counts, "name test cases in split.test")
     groups: dict[str, set[str]] = defaultdict(set)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from transfer_risk.channels import channel_note, channel_order
-from transfer_risk.classes import same_classes, shared_classes
+from transfer_risk.classes import class_note, same_classes, shared_classes
 from transfer_risk.doctor.cohort import check_zeros
 from transfer_risk.doctor.examination import Examined
 from transfer_risk.doctor.finding import Finding, from_error
@@ -59,6 +59,9 @@ def _classes(source: Source, task: Task) -> Iterator[Finding]:
         found = f"no name agrees ({', '.join(source.classes[1:])} against {', '.join(task.classes[1:])})"
         found += "; plain Dice stays empty, LEEP and EEP-Dice need no names"
     yield Finding("note", "source", where, found)
+    if note := class_note(source.name, source.classes, task.classes):
+        remedy = "name its classes as the task's, in their order, if they are others; fine-tuning keeps such a head"
+        yield Finding("warning", "source", where, note, remedy)
 
 
 def _parameters(source: Source, task: Task) -> Iterator[Finding]:

@@ -91,4 +91,5 @@ def tested(
             f"splits_final.json holds out {unknown[0]!r}, which is no labelled case of the folder; mend it, or move it away "
             "for a split of transfer-risk's own"
         )
-    return dataset.folds[number] or held_out(cases, fold)
+    given = {case.id for case in cases}
+    return tuple(id_ for id_ in dataset.folds[number] if id_ in given) or held_out(cases, fold)
