@@ -70,7 +70,7 @@ def scores_of(
         for target in targets
         for seed in plan.seeds
     ]
-    path = plan.folder / f"scores-{plan.anatomy}.csv"
+    path = plan.folder / f"scores-{plan.anatomy}-{plan.first_seed}.csv"
     scores = study.run_jobs(jobs, score, path, processes=plan.processes, progress=plan.progress)
     table = scores.drop(columns=["candidates", "folder"]).merge(own, on=["source", "seed"])
     parts = table["source"].str.rsplit("-", n=1, expand=True)
@@ -84,7 +84,7 @@ def scores_of(
 def dice_of(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """Dice in per cent after the last stop, with the argmax, of the pairs in each recipe."""
     jobs = plan.jobs(pairs, {r: study.RECIPES[r] for r in AUDITED})
-    rows = plan.run(jobs, f"ranking-{plan.anatomy}")
+    rows = plan.run(jobs, f"ranking-{plan.anatomy}-{plan.first_seed}")
     return rows[(rows["decision"] == "argmax") & (rows["iterations"] == plan.size.stops[-1])]
 
 
@@ -93,9 +93,9 @@ def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> p
     recipes = {r: study.RECIPES[r] for r in study.CONFIRMED}
     ends = (plan.size.stops[-1], *plan.size.long)
     jobs = plan.jobs(pairs, recipes, stops=(*plan.size.stops, *plan.size.long), tuned="none")
-    plain = plan.run(jobs, f"ranking-{plan.anatomy}")
+    plain = plan.run(jobs, f"ranking-{plan.anatomy}-{plan.first_seed}")
     jobs = plan.jobs(pairs, TUNED, stops=ends, tuned="every")
-    both = plan.run(jobs, f"ranking-tuned-{plan.anatomy}")
+    both = plan.run(jobs, f"ranking-tuned-{plan.anatomy}-{plan.first_seed}")
     tuned = both[both["decision"] == "tuned"]
     rows = pd.concat([plain, tuned.assign(recipe=tuned["recipe"] + ", tuned")])
     rows = rows[rows["iterations"].isin(ends)]

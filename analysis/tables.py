@@ -101,9 +101,37 @@ def tuned() -> str:
     return _recommended("tuned", ["regime", "decision"], REFERENCES)
 
 
-def tuned_short() -> str:
-    """The same with tuned decisions alone."""
-    return _recommended("tuned", ["regime"], REFERENCES, decision="tuned")
+def recommended() -> str:
+    """The same in short, tuned: against vanilla, CE + Dice that is as frozen as the recipe, and scratch."""
+    rows = []
+    for recipe, same, said in (
+        (study.RECOMMENDED, "_dice", ""),
+        (study.RECOMMENDED_UNFROZEN, "_unfrozen", ", nothing frozen"),
+    ):
+        tables = [
+            pd.read_csv(RESULTS / f"tuned{e}_summary.csv") for e in ("_plain", same, "_scratch")
+        ]
+        own = [_of_recipe(table, recipe) for table in tables]
+        rows += [
+            [
+                regime.replace("partitions", "tumours") + said,
+                *(_both_intervals(t.loc[regime]) for t in own),
+            ]
+            for regime in own[0].index
+        ]
+    return markdown(["regime", *(f"against {n}" for n in ("vanilla", study.DICE, "scratch"))], rows)
+
+
+def _of_recipe(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """Rows of a recipe with tuned decisions, by regime."""
+    chosen = (table["recipe"] == recipe) & (table["decision"] == "tuned") & (table["pairs"] > 0)
+    return table[chosen].set_index("regime")
+
+
+def _both_intervals(row: pd.Series) -> str:
+    """A difference with its interval over pairs, and that over targets."""
+    pairs = _difference(row["difference"], row["low"], row["high"])
+    return f"{pairs}, [{row['low_shared']:+.1f}, {row['high_shared']:+.1f}]"
 
 
 def freezing() -> str:
@@ -192,6 +220,29 @@ def ranking_confirmed() -> str:
     return _ranking("ranking_confirmed_summary", columns)
 
 
+def regrets() -> str:
+    """What choosing by some scores costs, and against a random choice, in both audits."""
+    audits = {"first audit": "ranking_summary", "other subjects": "ranking_confirmed_summary"}
+    recipes = {"vanilla": ("vanilla", "vanilla"), "recipe": (PROBED, study.RECOMMENDED)}
+    wanted = [("vanilla", "leep"), ("vanilla", "random")]
+    wanted += [("recipe", name) for name in ("leep", "eep_dice", "probe_dice", "random")]
+    tables = [pd.read_csv(RESULTS / f"{name}.csv") for name in audits.values()]
+    rows = []
+    for called, score in wanted:
+        row = [called, f"`{score}`"]
+        for measure in ("regret", "regret_against_random"):
+            for table, recipe in zip(tables, recipes[called], strict=True):
+                own = table[(table["anatomy"] == "all") & (table["recipe"] == recipe)]
+                r = own[(own["score"] == score) & (own["measure"] == measure)].iloc[0]
+                sign = "+" if measure != "regret" else ""
+                text = f"{r.value:{sign}.1f} [{r.low:{sign}.1f}, {r.high:{sign}.1f}]"
+                row.append("-" if (score, sign) == ("random", "+") else text)
+        rows.append(row)
+    header = ["fine-tuned with", "chosen by"]
+    header += [f"{words}, {name}" for words in ("regret", "less that of random") for name in audits]
+    return markdown(header, rows)
+
+
 def ranking_tuned() -> str:
     """The same with tuned decisions, the encoder frozen or not."""
     recipes = (study.RECOMMENDED, study.RECOMMENDED_UNFROZEN)
@@ -263,7 +314,7 @@ def _variants(name: str, reference: str, named: dict[str, str]) -> str:
             elif shown:
                 cells.append(f"{own.dice[column]:.1f}")
             else:
-                cells.append(_difference(*own.loc[column, ["difference", "low", "high"]]))
+                cells.append(_over_both(own.loc[column]))
         rows.append([*words, *cells])
     return markdown([*named.values(), *(f"{a}, {i} iterations" for a, i in columns)], rows)
 
@@ -354,13 +405,14 @@ TABLES: dict[str, Callable[[], str]] = {
             confirmed,
             second_confirmed,
             tuned,
-            tuned_short,
+            recommended,
             freezing,
             scratch,
             second_anatomy,
             ranking,
             ranking_confirmed,
             ranking_tuned,
+            regrets,
             negative_transfer,
             before_after,
             ablation,
@@ -377,12 +429,16 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _gain(by: pd.DataFrame, name: str) -> str:
-    """Paired difference of one recipe, of a summary by recipe; bold where the interval over targets is without 0 too."""
+    """Paired difference of one recipe, of a summary by recipe."""
     if name not in by.index:  # it may not have been run
         return "-"
-    own = by.loc[name]
-    text = _difference(own["difference"], own["low"], own["high"])
-    return f"**{text}**" if own["low_shared"] * own["high_shared"] > 0 else text
+    return _over_both(by.loc[name])
+
+
+def _over_both(row: pd.Series) -> str:
+    """A difference with its interval over pairs; bold where that over targets is without 0."""
+    text = _difference(row["difference"], row["low"], row["high"])
+    return f"**{text}**" if row["low_shared"] * row["high_shared"] > 0 else text
 
 
 def _difference(value: float, low: float, high: float) -> str:

@@ -53,7 +53,7 @@ def draw(folder: Path, anatomy: str, size: str) -> Figure:
 
 def main() -> None:
     """Run at the asked size and write the figures."""
-    options = study.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".", published=("full", "quick"))
     for anatomy in ("tissue", "tumour"):
         with tempfile.TemporaryDirectory() as folder:
             figure = draw(Path(folder), anatomy, options.size)

@@ -1,12 +1,15 @@
 """Gain over vanilla fine-tuning against the number of iterations: the paper's losses, and recipes beyond them.
 
-Reads analysis/results/table1.csv and table2.csv (upper row) and recipes_confirmed.csv (lower row), writes
-figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 % t interval, of the argmax with all
-training slices. Grey: vanilla itself with 30 more iterations, about what a probe head costs.
+Reads analysis/results/table1.csv and table2.csv (upper row), recipes_confirmed.csv (middle row) and tuned.csv (lower
+row), writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 % t interval, with all
+training slices, of the argmax, and below of decisions that are tuned in vanilla too. A model from scratch is that of all
+pairs of a target: its interval is over targets. Grey: vanilla itself with 30 more iterations, about what a probe head
+costs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -23,23 +26,30 @@ NEEDS = {
     "table1.csv": ("analysis/table1.py", COLUMNS),
     "table2.csv": ("analysis/table2.py", COLUMNS),
     "recipes_confirmed.csv": ("analysis/recipes.py --seed 12", (*COLUMNS, "slices")),
+    "tuned.csv": ("analysis/tuned.py", COLUMNS),
 }
-PAPER, BEYOND = "the paper's losses", "beyond the paper"
+PAPER, BEYOND = "the paper's losses, argmax", "beyond the paper, argmax"
+TUNED = "beyond the paper, tuned"
+BESIDE = (study.DICE, study.RECOMMENDED, study.RECOMMENDED_UNFROZEN, *study.SCRATCH, study.LONGER)
+"""What is drawn beyond the paper's losses, in the order of colours."""
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A row for the paper's losses and one for recipes beyond them, with a panel for each cohort."""
+    """A row for the paper's losses and two for recipes beyond them, with a panel for each cohort."""
     paper = [study.regular(t) for name, t in tables.items() if name.startswith("table")]
     beyond = tables["recipes_confirmed.csv"]
-    rows = {PAPER: gain(pd.concat(paper)), BEYOND: gain(beyond[beyond["slices"] == 0])}
+    rows = {
+        PAPER: gain(pd.concat(paper)),
+        BEYOND: gain(beyond[beyond["slices"] == 0], BESIDE),
+        TUNED: gain(tables["tuned.csv"], BESIDE, decision="tuned"),
+    }
     cohorts = study.cohorts_in(pd.concat(rows.values()))
     figure: Figure
-    figure, axes = study.chart_panels(len(cohorts), rows=2, height=5.6)
+    figure, axes = study.chart_panels(len(cohorts), rows=3, height=8.0)
     for number, (title, gains) in enumerate(rows.items()):
         own = axes[number * len(cohorts) : (number + 1) * len(cohorts)]
-        here = list(dict.fromkeys(gains["recipe"]))
-        muted = [name for name in here if name.startswith("vanilla")]
-        names = {n: n for n in [*(n for n in here if n not in muted), *muted]}
+        order = dict.fromkeys(gains["recipe"]) if title == PAPER else BESIDE
+        names = {name: name for name in order}
         handles: dict[str, Any] = {}
         for ax, (anatomy, name) in zip(own, cohorts.items(), strict=True):
             shown = gains[gains["anatomy"] == anatomy]
@@ -47,7 +57,9 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
                 ax.set_axis_off()
                 continue
             ax.axhline(0, color="black", linewidth=0.6)
-            study.plot_lines(ax, shown, x="iterations", by="recipe", names=names, muted=muted)
+            study.plot_lines(
+                ax, shown, x="iterations", by="recipe", names=names, muted=[study.LONGER]
+            )
             pairs = " to ".join(map(str, sorted({shown["pairs"].min(), shown["pairs"].max()})))
             study.label_axes(ax, title=f"{name}, {title}, {pairs} pairs", x="iterations")
             iteration_axis(ax, sorted(set(shown["iterations"])))
@@ -61,17 +73,24 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def gain(table: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences to vanilla after as many iterations, of the argmax."""
+def gain(
+    table: pd.DataFrame, recipes: Sequence[str] = (), *, decision: str = "argmax"
+) -> pd.DataFrame:
+    """Paired differences to vanilla after as many iterations with the same decision, of all recipes or of these."""
     made = study.paired_summary(
-        table[table["decision"] == "argmax"],
+        table[table["decision"] == decision],
         ["anatomy", "iterations"],
         method="recipe",
         pair=["source", "target"],
         value="dice",
         reference="vanilla",
+        shared="target",
     )
-    return made[made["recipe"] != "vanilla"].rename(columns={"difference": "value"})
+    scratch = made["recipe"].isin(study.SCRATCH)  # one model for all pairs of a target
+    for end in ("low", "high"):
+        made[end] = made[end].where(~scratch, made[f"{end}_shared"])
+    chosen = made["recipe"].isin(recipes or set(made["recipe"])) & (made["recipe"] != "vanilla")
+    return made[chosen & (made["pairs"] > 0)].rename(columns={"difference": "value"})
 
 
 def iteration_axis(ax: Axes, stops: list[int]) -> None:
@@ -87,10 +106,12 @@ def example() -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(0)
     recipes = {"table1.csv": study.METHODS, "table2.csv": study.METHODS}
     recipes["recipes_confirmed.csv"] = (*study.CONFIRMED, study.LONGER)
+    recipes["tuned.csv"] = ("vanilla", *BESIDE)
     tables = {}
     for file, names in recipes.items():
+        decision = "tuned" if file == "tuned.csv" else "argmax"
         rows = [
-            (anatomy, *pair, 10, name, steps, "argmax", 70 + 100 * k / steps - k + rng.normal(), 0)
+            (anatomy, *pair, 10, name, steps, decision, 70 + 100 * k / steps - k + rng.normal(), 0)
             for anatomy in ("tissue", "partitions")
             if file not in ("table1.csv", "table2.csv") or (anatomy == "tissue") == ("1" in file)
             for pair in permutations("abc", 2)

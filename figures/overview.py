@@ -44,7 +44,7 @@ def arrays(folder: Path, size: str) -> dict[str, Any]:
     source = tr.pretrain(task, width=8, depth=4, iterations=steps)
     student = tr.finetune(source, target, tr.Recipe(iterations=iterations, lr=1e-3))
     training = target.split("train")
-    volumes = [tr.read(case, target, every_slice=True) for case in training]
+    volumes = [tr.read(case, target) for case in training]
     targets = [np.asarray(v.labels) for v in volumes]
     labels = [torch.from_numpy(t)[None] for t in targets]
     theta = [torch.from_numpy(tr.predict(source, case.images)[1])[None] for case in training]
@@ -215,7 +215,7 @@ def arrow(
 
 def main() -> None:
     """Draw at the asked size."""
-    options = study.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".", published=("full", "quick"))
     with tempfile.TemporaryDirectory() as folder:
         figure = overview(arrays(Path(folder), options.size))
     tr.save_figure(figure, options.out / "overview.png", dpi=250)

@@ -45,7 +45,7 @@ def panels(maps: dict[str, dict[str, tr.RiskMap]], target: tr.Task) -> Figure:
 
 def main() -> None:
     """Draw at the asked size."""
-    options = study.program_options(__doc__, out=".")
+    options = study.program_options(__doc__, out=".", published=("full", "quick"))
     with tempfile.TemporaryDirectory() as folder:
         figure = draw(Path(folder), options.size)
     tr.save_figure(figure, options.out / "risk_maps.png", dpi=200)

@@ -461,7 +461,7 @@ def test_memory_beyond_the_cache(task_file, monkeypatch):
     assert f"scoring wants {5 * one / 2**20:.1f} MiB" in fits.found and not fits.remedy
     monkeypatch.setattr("transfer_risk.doctor.fit.CACHE", 4 * one)
     (note,) = [f for f in tr.diagnose(task_file, [make_source()]) if f.check == "memory"]
-    assert note.found == fits.found and note.remedy.startswith("--cache")
+    assert note.found == fits.found and note.remedy.startswith("--cache 0.1 gives it")
 
 
 def test_the_space_that_doctor_names_is_what_scoring_needs(task_file):

@@ -43,6 +43,16 @@ def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
     assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]
 
 
+def test_rows_are_those_of_the_jobs_whoever_writes_the_file_meanwhile(tmp_path):
+    path = tmp_path / "rows.csv"
+
+    def another(_):
+        path.write_text("x,value\n7,7\n")
+
+    table = study.run_jobs(jobs_of(tmp_path, [4]), square, path, progress=another)
+    assert table["x"].tolist() == [4, 4] and pd.read_csv(path)["x"].tolist() == [7]
+
+
 def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
     path = tmp_path / "rows.csv"
     with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed; the first: .*'x': 13.*unlucky"):

@@ -71,6 +71,7 @@ def test_a_transfer_is_done_once_whatever_its_labels(prepared, monkeypatch):
     rows = transfers.transfer(job)
     assert [r["iterations"] for r in rows] == [2, 2, 32]  # vanilla is measured later too
     model = tr.load_source(transfers.model_path(job))
+    assert model.trained["iterations"] == 2
     kept = [m.dice for m in tr.evaluate(model, transfers.tasks_of(job)[0], distances=False)]
     assert 100 * np.nanmean(kept) == pytest.approx(rows[0]["dice"], abs=1e-9)
     monkeypatch.setattr(transfers, "begin", None)  # nothing is trained again
@@ -196,17 +197,35 @@ def test_a_brain_that_is_not_there_is_named_before_anything_is_done(tmp_path):
 
 def test_the_options_of_a_study(monkeypatch, tmp_path):
     command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", "there"]
+    command += ["--partitions", "them.csv"]
     monkeypatch.setattr(sys, "argv", command)
     options = study.job_options("A study.", study.TRANSFER_OPTIONS)
     plan = study.transfer_study(options, "partitions")
     assert options.size == "full" and (tmp_path / "new").is_dir()
     assert plan.size.cases == protocols.LESIONS["cases"] and list(plan.seeds) == [10, 11]
     assert plan.data == Path("there") and plan.folder == tmp_path / "new" / "work" / "full"
+    for given, lack in (("--data", "--partitions"), ("--partitions", "--data")):
+        monkeypatch.setattr(sys, "argv", ["table2.py", given, "it", "--out", str(tmp_path)])
+        asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
+        with pytest.raises(ValueError, match=rf"{given} needs {lack}, the .* of FeTS .*; got none"):
+            study.transfer_study(asked, "partitions")
     monkeypatch.setattr(sys, "argv", ["table1.py", "--paper", "--out", str(tmp_path)])
     paper = study.transfer_study(
         study.job_options("A study.", study.TRANSFER_OPTIONS), "tissue"
     ).size
     assert (paper.width, paper.stops, paper.lr) == (32, (5_000,), 1e-4)
+
+
+@pytest.mark.parametrize("size", ["smoke", "quick", "full"])
+def test_small_runs_do_not_replace_what_is_published(monkeypatch, tmp_path, size):
+    words = [f"--{size}"] if size != "full" else []
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "table1.py"), *words])
+    own = tmp_path / "results" if size == "full" else tmp_path / "results" / size
+    assert study.job_options("A study.").out == study.program_options("A program.").out == own
+    drawn = study.program_options("A figure.", out=".", published=("full", "quick")).out
+    assert drawn == (tmp_path / "smoke" if size == "smoke" else tmp_path)
+    monkeypatch.setattr(sys, "argv", ["table1.py", *words, "--out", str(tmp_path)])
+    assert study.program_options("A program.").out == tmp_path
 
 
 def test_there_is_a_job_for_each_pair_seed_and_recipe(tmp_path):

@@ -12,7 +12,7 @@ from transfer_risk.files import write_text
 from transfer_risk.outfolders import check_tables
 from transfer_risk.ranking import Ranking
 from transfer_risk.scoretables import ranking_json
-from transfer_risk.textrows import aligned, csv_text, known
+from transfer_risk.textrows import aligned, csv_text, known, p_text
 
 TABLES = {
     "audit.csv": ("score", "kendall"),
@@ -83,7 +83,7 @@ def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
         _number(row["dice"], 3),
         *([_interval(row, "probe_dice", 3)] if probed else []),
         _interval(row, "diff_next", 4),
-        _number(row["p_next"], 3),
+        p_text(row["p_next"]),
     )
 
 

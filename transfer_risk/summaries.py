@@ -15,7 +15,7 @@ from transfer_risk.intervals import Estimate
 from transfer_risk.outfolders import check_tables
 from transfer_risk.quantities import quantity_of
 from transfer_risk.runs import load_run
-from transfer_risk.textrows import aligned, csv_text, known, listed
+from transfer_risk.textrows import aligned, csv_text, known, listed, p_text
 from transfer_risk.tomlfiles import read_toml
 
 PER_CASE = ("run", "method", "stage", "case", "quantity", "value")
@@ -150,7 +150,7 @@ def _change_cells(change: Change, method: str) -> tuple[str, ...]:
         _number(change.before.value, digits),
         _number(change.after.value, digits),
         _interval(change.difference, digits),
-        _number(change.difference.p_value, 3),
+        p_text(change.difference.p_value),
         str(max(change.difference.cases, change.after.cases * math.isnan(change.before.value))),
     )
 
@@ -162,7 +162,7 @@ def _contrast_cells(contrast: Contrast) -> tuple[str, ...]:
         contrast.second,
         contrast.first,
         _interval(points, 1),
-        *(_number(p, 3) for p in tests),
+        *map(p_text, tests),
         str(points.cases),
     )
 

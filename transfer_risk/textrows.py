@@ -28,6 +28,17 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     return str(pd.DataFrame(list(rows)).to_csv(index=False))
 
 
+def p_text(p: float | None) -> str:
+    """A p value for a table: three digits, or that it is less than they can say; `-` where it is unknown.
+
+    >>> p_text(0.0004), p_text(0.04), p_text(math.nan)
+    ('<0.001', '0.040', '-')
+    """
+    if p is None or math.isnan(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def known(row: dict[str, Any]) -> dict[str, Any]:
     """The row with None for what is unknown."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}

@@ -39,7 +39,8 @@ class nnUNetTrainerRiskMap(nnUNetTrainer):
 
     def joint_of(self, data, seg):
         """Joint table of a preprocessed case."""
-        images, labels = torch.as_tensor(data[:]).float(), torch.as_tensor(seg[:]).long()
+        images = torch.as_tensor(data[:]).float()
+        labels = torch.as_tensor(seg[:]).long().clamp(min=0)  # -1 is background, as in training
         if self.source.spatial_dims == 2:
             images, labels = images.movedim(1, 0), labels[0]  # slices
         else:

@@ -137,9 +137,10 @@ class Reading:
         found = {}
         for text in self.configs:
             source = next((p for p in paths if text.startswith(f"{p}=")), None)
-            if source is None and len(paths) > 1:
+            if source is None and len(paths) != 1:
+                which = "SOURCE as it is written" if paths else "with a SOURCE"
                 raise click.BadParameter(
-                    f"must be SOURCE=FILE, SOURCE as it is written on the command line; got {text}",
+                    f"must be SOURCE=FILE, {which} on the command line; got {text}",
                     param_hint="--source-config",
                 )
             found[source or paths[0]] = text.removeprefix(f"{source}=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -150,5 +151,8 @@ def _memory(source: Source, task: Task, cases: Sequence[Examined]) -> Iterator[F
         f"probabilities of the largest case {largest / MIB:,.1f} MiB (memory beside one forward pass: up to 3 times that); "
         f"scoring wants {needed / MIB:,.1f} MiB in a temporary file to predict each training case once"
     )
-    remedy = f"--cache {needed / 2**30:.1f} gives it, where the disk allows; else cases are predicted again"
+    tenths = math.ceil(10 * needed / 2**30)
+    remedy = (
+        f"--cache {tenths / 10:.1f} gives it, where the disk allows; else cases are predicted again"
+    )
     yield Finding("note", "memory", source.name, found, remedy if needed > CACHE else "")

@@ -53,8 +53,11 @@ def run_jobs(
     rows = {key: done[key] for key in keys if key in done}
     pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
 
+    def text() -> str:
+        return _csv([row for key in keys for row in rows.get(key, [])])
+
     def save() -> None:
-        write_text(path, _csv([row for key in keys for row in rows.get(key, [])]))
+        write_text(path, text())
 
     save()
     failed: list[str] = []
@@ -76,7 +79,7 @@ def run_jobs(
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
     if not rows:
         return pd.DataFrame()
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return pd.read_csv(io.StringIO(text()), keep_default_na=False, na_values=[""])
 
 
 def _refuse_mixture(path: str | Path, blocks: Iterable[Sequence[Row]]) -> None:

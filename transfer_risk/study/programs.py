@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ Arguments = Mapping[str, Mapping[str, Any]]
 
 
 def program_options(
-    description: str | None, arguments: Arguments | None = None, *, out: str = "results"
+    description: str | None,
+    arguments: Arguments | None = None,
+    *,
+    out: str = "results",
+    published: Collection[str] = ("full",),
 ) -> argparse.Namespace:
     """The command line of a program: `size` (smoke, quick, else full), `out` and its own arguments.
 
@@ -21,16 +25,20 @@ def program_options(
         description: The program's docstring.
         arguments: Of the program alone.
         out: Folder for what is written, beside the program, where `--out` is not given.
+        published: Sizes of which that folder holds the results; those of another size go into a folder of it.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.set_defaults(size="full")
     for size in ("smoke", "quick"):
         parser.add_argument(f"--{size}", dest="size", action="store_const", const=size)
-    beside = Path(sys.argv[0]).resolve().parent / out
-    parser.add_argument("--out", type=Path, default=beside, help="Folder for what is written.")
+    parser.add_argument("--out", type=Path, help="Folder for what is written.")
     for name, keywords in (arguments or {}).items():
         parser.add_argument(name, **keywords)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.out is None:
+        beside = Path(sys.argv[0]).resolve().parent / out
+        options.out = beside if options.size in published else beside / options.size
+    return options
 
 
 JOBS: Arguments = {

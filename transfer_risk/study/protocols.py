@@ -163,11 +163,18 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     """The study that a program's options ask for; seeds count from 10, or from `--seed`.
 
     Raises:
-        ValueError: if `--t1` is no file.
+        ValueError: if `--t1` is no file, or one of `--data` and `--partitions` lacks the other.
     """
     t1, seed = getattr(options, "t1", None), getattr(options, "seed", None)
     if t1 and not t1.is_file():
         raise ValueError(f"--t1 must be a NIfTI file, a T1 without skull; there is none at {t1}")
+    data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
+    if partitions and not data:
+        raise ValueError("--partitions needs --data, the folder of FeTS that it divides; got none")
+    if data and not partitions and anatomy == "partitions":
+        raise ValueError(
+            "--data needs --partitions, the csv of FeTS (partitioning_2.csv); got none"
+        )
     size = SIZES[options.size]
     if anatomy == "partitions" and options.size == "full":
         size = replace(size, **LESIONS)
@@ -180,8 +187,8 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         first_seed=10 if seed is None else seed,
         processes=options.processes,
         t1=t1,
-        data=getattr(options, "data", None),
-        partitions=getattr(options, "partitions", None),
+        data=data,
+        partitions=partitions,
         progress=tell,
     )
 

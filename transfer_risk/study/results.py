@@ -65,7 +65,9 @@ def draw_results(
     """
     beside = Path(sys.argv[0]).resolve().parents[1] / "analysis" / "results"
     folder = {"type": Path, "default": beside, "help": "Folder of the CSVs."}
-    options = program_options(description, {"--results": folder}, out=".")
+    options = program_options(
+        description, {"--results": folder}, out=".", published=("full", "quick")
+    )
     try:
         tables = example() if options.size == "smoke" else _tables(options.results, needs, every)
         save_figure(draw(tables), options.out / f"{name}.png", dpi=DPI)

@@ -45,7 +45,8 @@ def transfer(job: Mapping[str, Any]) -> list[Row]:
         if str(stop) in job["tuned"].split():
             decision = tune_decision(start.student, task, cases=start.training)
             rows.append(_row(replace(start.student, decision=decision), task, stop))
-            save_source(start.student, model_path(job))
+            trained = {**start.student.trained, "iterations": stop}
+            save_source(replace(start.student, trained=trained), model_path(job))
     write_text(path, json.dumps(rows))
     return rows
 
