@@ -642,7 +642,7 @@ def test_options_that_fit_no_source_are_usage_errors(task, tmp_path):
     two = (EXPORTED / "free.pt2", EXPORTED / "traced.pt")
     assert run("score", task, *two, "--source-config", EXPORTED / "free.source.toml").exit_code == 2
     lone = run("doctor", task, "--source-config", EXPORTED / "free.source.toml")
-    assert lone.exit_code == 2 and "with a SOURCE on the command line" in lone.stderr
+    assert lone.exit_code == 2 and "must be SOURCE=FILE" in lone.stderr
     assert run("score", task, *two, "--trust", "other.pt").exit_code == 2
     assert run("map", task, two[0], "--out", tmp_path, "--trust", two[1]).exit_code == 2
     assert run("score", task, *two, "--missing-channels", "guess").exit_code == 2

@@ -4,12 +4,15 @@ import importlib
 import runpy
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+import transfer_risk as tr
 from transfer_risk import study
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -140,28 +143,46 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
         for recipe, stop, dice in (
             ("vanilla", 50, 60.0),
             ("vanilla, longer", 50, 61.0 + more),
-            ("probe", 50, 63.0 + more),
+            (study.RECOMMENDED, 50, 63.0 + more),
             ("vanilla", 200, 80.0),
-            ("probe", 200, 70.0),
+            (study.RECOMMENDED, 200, 70.0),
         )
     ]
     table = pd.DataFrame(rows, columns=[*module.COLUMNS, "slices"])
     others = table.assign(dice=99.0)
     tuned, few = others.assign(decision="tuned"), others.assign(slices=50)
     made = module.gain(pd.concat([table, tuned])).set_index(["recipe", "iterations"])
-    values = {("vanilla, longer", 50): 1.5, ("probe", 50): 3.5, ("probe", 200): -10.0}
+    best = {50: 3.5, 200: -10.0}
+    values = {("vanilla, longer", 50): 1.5} | {(study.RECOMMENDED, k): v for k, v in best.items()}
     assert made["value"].to_dict() == values and set(made["pairs"]) == {2}
     beyond = pd.concat([table, tuned, few])
     tables = module.example() | {"recipes_confirmed.csv": beyond}
     figure = module.draw(tables)
     panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
-    panel = panels["tissue, beyond the paper, 2 pairs"]
+    panel = panels["tissue, beyond the paper, argmax, 2 pairs"]
     lines = {c.get_label(): c.lines[0] for c in panel.containers}
-    assert lines["probe"].get_ydata().tolist() == [3.5, -10.0]
+    assert lines[study.RECOMMENDED].get_ydata().tolist() == [3.5, -10.0]
     assert lines["vanilla, longer"].get_linestyle() == "--"
     assert [t.get_text() for t in panel.get_xticklabels()] == ["50", "200"]
-    first = panels["tissue, the paper's losses, 6 pairs"]
+    first = panels["tissue, the paper's losses, argmax, 6 pairs"]
     assert [c.get_label() for c in first.containers] == list(study.METHODS[1:])
+    below = panels["tissue, beyond the paper, tuned, 6 pairs"]
+    assert [c.get_label() for c in below.containers] == list(module.BESIDE)
+
+
+def test_a_model_from_scratch_that_pairs_share_counts_once_for_each_target(monkeypatch):
+    monkeypatch.syspath_prepend(str(FIGURES))
+    module = importlib.import_module("crossover")
+    rows = [
+        ("tissue", source, target, 0, recipe, 50, "tuned", dice)
+        for source, target in permutations("abcd", 2)
+        for recipe, dice in (("vanilla", 60.0), ("scratch", 60.0 + 5 * "abcd".index(target)))
+    ]
+    made = module.gain(pd.DataFrame(rows, columns=module.COLUMNS), ("scratch",), decision="tuned")
+    (row,) = made.to_dict("records")
+    wanted = tr.Estimate.mean(np.array([0.0, 5.0, 10.0, 15.0]))
+    assert row["value"] == pytest.approx(7.5) and row["pairs"] == 12
+    assert (row["low"], row["high"]) == pytest.approx(wanted.interval())
 
 
 def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):

@@ -214,7 +214,7 @@ def test_faint_foreground_warns_once_where_it_divides(task, monkeypatch, options
         trained(make_source(), task, **options)
     assert len(found) == warned
     if warned:
-        assert "--min-foreground 0.01 would keep the weight" in str(found[0].message)
+        assert "--min-foreground 0.05 would keep the weight" in str(found[0].message)
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_try(task):

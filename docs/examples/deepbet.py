@@ -15,6 +15,7 @@ import tempfile
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import transfer_risk as tr
-from transfer_risk.ranking import Ranking
 
 SLICE = 75
 DESCRIPTION = """format = 1
@@ -151,10 +151,10 @@ def write_tasks(out: Path) -> dict[str, tr.Task]:
     }
 
 
-def report(title: str, ranking: Ranking) -> None:
-    """Print one ranking."""
-    print(f"{title}: {ranking.scores[0].pixels:,} voxels")
-    for row in ranking.rows():
+def report(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print the rows of one ranking."""
+    print(f"{title}: {rows[0]['pixels']:,} voxels")
+    for row in rows:
         dice = "-" if row["dice"] is None else f"{row['dice']:.3f}"
         print(
             f"  {row['rank']} {row['source']:<12} LEEP {row['leep']:.4f} (floor {row['leep_floor']:.4f}), "
@@ -192,7 +192,7 @@ def main() -> None:
         sources = write_sources(options.wheel or fetched(Path(folder)), options.out)
     tasks = write_tasks(options.out)
     for title, task in tasks.items():
-        report(title, tr.rank_sources(sources, task))
+        report(title, tr.rank_sources(sources, task).rows())
     draw(sources[0], tasks, options.out)
 
 
