@@ -30,7 +30,7 @@ NEEDS = {
 }
 PAPER, BEYOND = "the paper's losses, argmax", "beyond the paper, argmax"
 TUNED = "beyond the paper, tuned"
-BESIDE = (study.DICE, study.RECOMMENDED, study.RECOMMENDED_UNFROZEN, *study.SCRATCH, study.LONGER)
+BESIDE = (study.DICE, study.RECOMMENDED, *study.UNFROZEN, *study.SCRATCH, study.LONGER)
 """What is drawn beyond the paper's losses, in the order of colours."""
 
 
@@ -61,7 +61,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
                 ax, shown, x="iterations", by="recipe", names=names, muted=[study.LONGER]
             )
             pairs = " to ".join(map(str, sorted({shown["pairs"].min(), shown["pairs"].max()})))
-            study.label_axes(ax, title=f"{name}, {title}, {pairs} pairs", x="iterations")
+            study.label_axes(ax, title=f"{name}, {title}\n{pairs} pairs", x="iterations")
             iteration_axis(ax, sorted(set(shown["iterations"])))
             handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
         own[0].set_ylabel("gain over vanilla (Dice points)", fontsize=study.TEXT_SIZE)

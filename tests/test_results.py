@@ -159,14 +159,14 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     tables = module.example() | {"recipes_confirmed.csv": beyond}
     figure = module.draw(tables)
     panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
-    panel = panels["tissue, beyond the paper, argmax, 2 pairs"]
+    panel = panels["tissue, beyond the paper, argmax\n2 pairs"]
     lines = {c.get_label(): c.lines[0] for c in panel.containers}
     assert lines[study.RECOMMENDED].get_ydata().tolist() == [3.5, -10.0]
     assert lines["vanilla, longer"].get_linestyle() == "--"
     assert [t.get_text() for t in panel.get_xticklabels()] == ["50", "200"]
-    first = panels["tissue, the paper's losses, argmax, 6 pairs"]
+    first = panels["tissue, the paper's losses, argmax\n6 pairs"]
     assert [c.get_label() for c in first.containers] == list(study.METHODS[1:])
-    below = panels["tissue, beyond the paper, tuned, 6 pairs"]
+    below = panels["tissue, beyond the paper, tuned\n6 pairs"]
     assert [c.get_label() for c in below.containers] == list(module.BESIDE)
 
 
