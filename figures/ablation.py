@@ -40,14 +40,18 @@ def draw(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def last_stops(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the variants at each cohort's largest number of iterations; the risk map itself is left out."""
+    """Rows of the variants at each cohort's largest number of iterations, without the risk map itself.
+
+    Of a variant that is the same runs in several groups, as vanilla is, the first group's row is kept.
+    """
     kept = table[table["recipe"] != "risk-map"]
     if kept.empty:
         raise ValueError(
             "ablation_summary.csv must have rows beside the risk map's; got none; "
             "python analysis/ablation.py writes it again"
         )
-    return kept[kept["iterations"] == kept.groupby("anatomy")["iterations"].transform("max")]
+    last = kept["iterations"] == kept.groupby("anatomy")["iterations"].transform("max")
+    return kept[last].drop_duplicates(["anatomy", "recipe", "difference", "low", "high"])
 
 
 def rows_of(table: pd.DataFrame) -> list[tuple[str, str]]:

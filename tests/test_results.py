@@ -197,6 +197,8 @@ def test_the_ablation_shows_each_cohorts_last_stop(monkeypatch):
     table = pd.DataFrame(rows, columns=module.COLUMNS)
     kept = module.last_stops(table)
     assert kept["difference"].tolist() == [2.0, 4.0] and set(kept["recipe"]) == {"base 2"}
+    twice = pd.concat([table, table.assign(group="again"), table.assign(group="other", low=1.0)])
+    assert module.last_stops(twice)["group"].tolist() == ["base", "base", "other", "other"]
     titles = [a.get_title(loc="left") for a in module.draw({"ablation_summary.csv": table}).axes]
     assert titles == ["tissue, 200 iterations, 4 pairs", "tumour, 400 iterations, 4 pairs"]
     with pytest.raises(ValueError, match=r"rows beside the risk map's; got none; py"):
