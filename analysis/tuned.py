@@ -5,11 +5,12 @@ for free. Offsets are tuned on the training cases of each run. The subjects are 
 the same frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla,
 also with 30 iterations more (about what a probe head costs), CE + Dice, the same after a probe head (the recipe without
 its weights), the recipe itself and CE + Dice with nothing frozen, and one model from scratch (nothing frozen) for each
-target, which its five pairs share. Writes results/tuned.csv (one row per pair, recipe, number of iterations and
-decision), and paired differences of the same decision to each reference: vanilla matched in time
-(results/tuned_summary.csv), vanilla of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_), the probe
-head with CE + Dice (tuned_probe_), the recommended recipe itself (tuned_recommended_), CE + Dice with nothing frozen
-(tuned_unfrozen_) and the model from scratch (tuned_scratch_). A killed run goes on.
+target, which its five pairs share; after 50 iterations vanilla, CE + Dice, the recipe and scratch alone. Writes
+results/tuned.csv (one row per pair, recipe, number of iterations and decision), and paired differences of the same
+decision to each reference: vanilla matched in time (results/tuned_summary.csv), vanilla of as many iterations
+(tuned_plain_summary.csv), CE + Dice (tuned_dice_), the probe head with CE + Dice (tuned_probe_), the recommended
+recipe itself (tuned_recommended_), CE + Dice with nothing frozen (tuned_unfrozen_) and the model from scratch
+(tuned_scratch_). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -60,14 +61,21 @@ def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
 
 
 def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
-    """Each recipe, and each target from scratch, briefly and for long in one run; decisions tuned at every stop."""
+    """Each recipe and each target from scratch, decisions tuned at every stop: the last and the long one in one run.
+
+    At the first stop, in runs of their own, the confirmed recipes and scratch alone.
+    """
     recipes = {name: study.RECIPES[name] for name in study.CONFIRMED}
     recipes |= study.SIMPLER | study.UNFROZEN
     targets = {target: source for source, target in plan.pairs}
     fresh = [(source, target) for target, source in targets.items()]
     long = (*plan.size.stops[-1:], *plan.size.long)
     common: dict[str, Any] = {"labels": {"slices": 0}, "stops": long, "tuned": "every"}
-    jobs: list[dict[str, Any]] = plan.jobs(plan.pairs, recipes, **common)
+    brief: dict[str, Any] = common | {"stops": plan.size.stops[:1]}
+    confirmed = {name: recipes[name] for name in study.CONFIRMED}
+    jobs: list[dict[str, Any]] = plan.jobs(plan.pairs, confirmed, **brief)
+    jobs += plan.jobs(fresh, study.SCRATCH, **brief)
+    jobs += plan.jobs(plan.pairs, recipes, **common)
     jobs += plan.jobs(fresh, study.SCRATCH, **common)
     return jobs
 
