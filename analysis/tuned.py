@@ -4,13 +4,13 @@ Much of what one loss has over another is where it puts the threshold, which tun
 for free. Offsets are tuned on the training cases of each run. The subjects are those of `recipes.py --seed 12`, with
 the same frozen encoder and order of the data, all 30 pairs of each cohort. Beside the recommended recipe stand vanilla,
 also with 30 iterations more (about what a probe head costs), CE + Dice, the same after a probe head (the recipe without
-its weights), the recipe itself and CE + Dice with nothing frozen, and one model from scratch (nothing frozen) for each
-target, which its five pairs share; after 50 iterations vanilla, CE + Dice, the recipe and scratch alone. Writes
-results/tuned.csv (one row per pair, recipe, number of iterations and decision), and paired differences of the same
-decision to each reference: vanilla matched in time (results/tuned_summary.csv), vanilla of as many iterations
-(tuned_plain_summary.csv), CE + Dice (tuned_dice_), the probe head with CE + Dice (tuned_probe_), the recommended
-recipe itself (tuned_recommended_), CE + Dice with nothing frozen (tuned_unfrozen_) and the model from scratch
-(tuned_scratch_). A killed run goes on.
+its weights), the recipe itself and CE + Dice with nothing frozen, and two models from scratch (nothing frozen; plain
+cross-entropy, and CE + Dice) for each target, which its five pairs share; after 50 iterations vanilla, CE + Dice, the
+recipe and scratch alone. Writes results/tuned.csv (one row per pair, recipe, number of iterations and decision), and
+paired differences of the same decision to each reference: vanilla matched in time (results/tuned_summary.csv), vanilla
+of as many iterations (tuned_plain_summary.csv), CE + Dice (tuned_dice_), the probe head with CE + Dice (tuned_probe_),
+the recommended recipe itself (tuned_recommended_), CE + Dice with nothing frozen (tuned_unfrozen_) and the models from
+scratch (tuned_scratch_, tuned_scratch_dice_). A killed run goes on.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ REFERENCES = {
     "_recommended": study.RECOMMENDED,
     "_unfrozen": study.DICE_UNFROZEN,
     "_scratch": "scratch",
+    "_scratch_dice": study.SCRATCH_DICE,
 }
 """What the recipes are compared with, by the end of the summary's name."""
 SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training."}
@@ -55,7 +56,7 @@ def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
     plan.prepare(plan.pairs)
     table = plan.run(jobs_of(plan), f"tuned-{plan.anatomy}")
     pairs = pd.DataFrame(plan.pairs, columns=["source", "target"])
-    scratch = table["recipe"].isin(study.SCRATCH)
+    scratch = table["recipe"].isin(study.FRESH)
     shared = table[scratch].drop(columns="source").merge(pairs, on="target")
     return pd.concat([table[~scratch], shared[table.columns]], ignore_index=True)
 
@@ -74,9 +75,9 @@ def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     brief: dict[str, Any] = common | {"stops": plan.size.stops[:1]}
     confirmed = {name: recipes[name] for name in study.CONFIRMED}
     jobs: list[dict[str, Any]] = plan.jobs(plan.pairs, confirmed, **brief)
-    jobs += plan.jobs(fresh, study.SCRATCH, **brief)
+    jobs += plan.jobs(fresh, study.FRESH, **brief)
     jobs += plan.jobs(plan.pairs, recipes, **common)
-    jobs += plan.jobs(fresh, study.SCRATCH, **common)
+    jobs += plan.jobs(fresh, study.FRESH, **common)
     return jobs
 
 

@@ -1,6 +1,7 @@
 """Maps as files: one case as among all, what an older map leaves, large bases, images in 2D."""
 
 import math
+import re
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +10,7 @@ from blob_folder import SHAPE, save
 from command_line import run
 
 import transfer_risk as tr
-from transfer_risk.mapping import write_maps
+from transfer_risk.mapping import lone_note, write_maps
 
 
 def test_one_case_is_mapped_as_among_all(folder, tmp_path):
@@ -65,3 +66,23 @@ def test_maps_of_2d_images_have_their_stored_shape(folder, tmp_path):
     maps = [*(tmp_path / "maps").iterdir(), *(tmp_path / "r" / "maps").rglob("*.nii.gz")]
     assert {nib.load(p).shape for p in maps} == {SHAPE[:2]}
     assert run("compare", tmp_path / "r").exit_code == 0
+
+
+def test_maps_that_no_other_patient_made_are_told_of(folder, tmp_path):
+    path = folder / "tasks" / "blobs.toml"
+    kept = f'test = [\n    "{tr.load_task(path).test[0]}",\n]'
+    lone, told = path.with_name("lone.toml"), []
+    lone.write_text(re.sub(r"test = \[[^]]*\]", kept, path.read_text()))
+    for number, task in enumerate((path, lone)):
+        made = run("map", task, folder / "s0", "--out", tmp_path / f"maps{number}")
+        assert made.exit_code == 0, made.output
+        told.append("no other patient: the maps are in-sample" in made.stderr)
+        risk = nib.load(next((tmp_path / f"maps{number}").glob("*_risk.nii.gz")))
+        assert ("in-sample" in risk.header["descrip"].item().decode()) == told[-1]
+    assert told == [False, True]
+
+
+def test_two_scans_of_one_patient_are_no_other_patient():
+    cases = [tr.Case(name, ("i",), group="p") for name in "ab"]
+    assert lone_note(cases).startswith("a, b: there is no other patient")
+    assert not lone_note([*cases, tr.Case("c", ("i",))])

@@ -264,7 +264,7 @@ def test_plot_risk_draws_2d_and_3d_on_given_axes(flat):
     assert ax.images[0].get_array().shape == (5, 6, 3)  # x runs to the right
 
 
-def test_risks_stand_on_one_span_with_a_bar_at_the_end_of_each_row():
+def test_risks_stand_on_one_span_with_one_bar_for_all():
     values = [-torch.rand(1, 4, 5, 3, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
     values[1] *= 9
     maps = {name: tr.RiskMap(v, tr.Span.of(v)) for name, v in zip("ab", values, strict=True)}
@@ -282,11 +282,13 @@ def test_risks_stand_on_one_span_with_a_bar_at_the_end_of_each_row():
         np.testing.assert_array_equal(ax.images[0].get_array(), alone.images[0].get_array())
     below = figure.subplots(2, 2)
     tr.plot_risks(maps, [volume] * 2, axes=below[:, 0], index=1)
-    assert len(figure.axes) == 3 + 4  # none of these ends a row
-    tr.plot_risks(maps, [volume] * 2, axes=below[:, 1], index=1)
-    assert len(figure.axes) == 3 + 4 + 2
+    assert len(figure.axes) == 3 + 4 + 1
     with pytest.raises(ValueError, match="each; got 2 maps, 1 volumes and 2 axes"):
         tr.plot_risks(maps, [volume])
+    other = maps | {"b": tr.RiskMap(values[1], span, base=2.0)}
+    for refused, found in ((other, r"bases \[2.0, 10.0\]"), ({}, r"bases \[\]")):
+        with pytest.raises(ValueError, match=f"all of one base; got {found}"):
+            tr.plot_risks(refused, [volume] * 2)
 
 
 def test_the_demo_shows_the_best_and_the_worst_source_as_mapped(folder, tmp_path):

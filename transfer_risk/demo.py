@@ -118,7 +118,7 @@ def _figure(
     index = riskiest_slice(best.risk[0].numpy())
     figure = empty_figure(10, 3.6)
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(1, 3, width_ratios=[1.5, 1, 1.25])
+    axes = figure.subplots(1, 3, width_ratios=[1.5, 1, 1])
     plot_ranking(ranking, ax=axes[0])
     titles = [f"{name}\n{case.id}, slice {index}" for name in names]
     shown = dict(zip(titles, (m[case.id] for m in maps), strict=True))

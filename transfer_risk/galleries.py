@@ -19,7 +19,7 @@ from transfer_risk.evaluation import predicted_classes, predicted_names
 from transfer_risk.mapping import risk_maps
 from transfer_risk.overlays import empty_figure
 from transfer_risk.pages import Example, plot_examples
-from transfer_risk.plotting import plot_risk
+from transfer_risk.plotting import add_colour_bar, plot_risk
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.sources import Source
@@ -123,7 +123,7 @@ def plot_risks(
     axes: Sequence[Axes] = (),
     index: int | None = None,
 ) -> Sequence[Axes]:
-    """Risk maps beside each other on one span, each as `plot_risk` draws it; a colour bar stands at the end of a row.
+    """Risk maps beside each other on one span, each as `plot_risk` draws it, with one colour bar for all.
 
     Args:
         maps: (1, X, Y, Z), by title.
@@ -132,8 +132,11 @@ def plot_risks(
         index: Slice along the last axis; the one with the most risk on the first map where not given.
 
     Raises:
-        ValueError: if the numbers of maps, volumes and axes differ.
+        ValueError: if the numbers of maps, volumes and axes differ, or the bases of the maps do.
     """
+    bases = {m.base for m in maps.values()}
+    if len(bases) != 1:
+        raise ValueError(f"maps must be at least one, all of one base; got bases {sorted(bases)}")
     if len(axes) == 0:
         figure = empty_figure(3.1 * len(maps), 3.4)
         figure.set_layout_engine("constrained")
@@ -148,7 +151,6 @@ def plot_risks(
     if index is None:
         index = riskiest_slice(next(iter(shown.values())).risk[0].numpy())
     for (title, risk_map), volume, ax in zip(shown.items(), volumes, axes, strict=True):
-        place = ax.get_subplotspec()
         plot_risk(
             risk_map,
             ax=ax,
@@ -156,9 +158,10 @@ def plot_risks(
             labels=volume.labels,
             affine=volume.affine,
             index=index,
-            colour_bar=place is None or place.is_last_col(),
+            colour_bar=False,
         )
         ax.set_title(title, fontsize=9)
+    add_colour_bar(axes, *bases, clear=True)
     return axes
 
 

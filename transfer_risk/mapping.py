@@ -201,6 +201,16 @@ def _layers(risk_map: RiskMap, hardness: bool) -> dict[str, tuple[Any, float | N
     return layers | ({"hardness": (risk_map.hardness[0].numpy(), None)} if hardness else {})
 
 
+def lone_note(cases: Sequence[Case]) -> str:
+    """What a reader should know of maps of these cases where no other patient's joint can be had; empty otherwise."""
+    if len({c.unit for c in cases}) > 1:
+        return ""
+    return (
+        f"{', '.join(c.id for c in cases)}: there is no other patient: the maps are in-sample, made with the joint of their "
+        "own labels, and show less risk than those of new cases; map other patients too (--split all)"
+    )
+
+
 def leak_note(task: Task, cases: Sequence[Case]) -> str:
     """What a reader should know of in-sample maps of these cases: which are test cases; empty where none is."""
     leaks = [c.id for c in cases if c.id in task.test]

@@ -73,10 +73,14 @@ def plot_risk(
     if target is not None:
         draw_contour(ax, view.slice(target, index) > 0, view)
     if colour_bar:
-        colours = colour_map(risk_map.base, clear=grey is not None)
-        scale = ScalarMappable(Normalize(1, max(risk_map.base, 1.0)), colours)
-        ax.figure.colorbar(scale, ax=ax, label="risk", shrink=0.8)
+        add_colour_bar([ax], risk_map.base, clear=grey is not None)
     return ax
+
+
+def add_colour_bar(axes: Sequence[Axes], base: float, *, clear: bool) -> None:
+    """One scale of the risk, from 1 to the base, at the right of all these panels; `clear`: as it looks over grey."""
+    scale = ScalarMappable(Normalize(1, max(base, 1.0)), colour_map(base, clear=clear))
+    axes[0].figure.colorbar(scale, ax=axes, label="risk", shrink=0.8)
 
 
 def plot_ranking(

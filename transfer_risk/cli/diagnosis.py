@@ -187,7 +187,7 @@ def map_command(
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
     from transfer_risk.lineage import seen_note
-    from transfer_risk.mapping import leak_note, write_maps
+    from transfer_risk.mapping import leak_note, lone_note, write_maps
 
     target = load_task(task)
     cases = target.split(split)
@@ -215,8 +215,7 @@ def map_command(
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
     warnings = [channel_note(model, target.channels), seen_note(model, target, mapped, "mapped")]
-    if in_sample:
-        warnings.append(leak_note(target, cases))
+    warnings.append(leak_note(target, cases) if in_sample else lone_note(cases))
     notes([w for w in warnings if w], "warning")
     fail(list(failed.values()))
 

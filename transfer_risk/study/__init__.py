@@ -32,6 +32,8 @@ _HOMES = {
     "DICE_UNFROZEN": "methods",
     "RECOMMENDED_UNFROZEN": "methods",
     "UNFROZEN": "methods",
+    "SCRATCH_DICE": "methods",
+    "FRESH": "methods",
     "PAIRS": "cohorts",
     "TASKS": "cohorts",
     "TISSUE_TASKS": "cohorts",

@@ -22,6 +22,9 @@ BOTH = {name: RECIPES[name] for name in ("vanilla", "risk-map")}
 """The paper's comparison."""
 SCRATCH: dict[str, dict[str, Any]] = {"scratch": {"method": "vanilla", "init": "random"}}
 """The reference without a source."""
+SCRATCH_DICE = f"scratch, {DICE}"
+FRESH = SCRATCH | {SCRATCH_DICE: RECIPES[DICE] | {"init": "random"}}
+"""References without a source, by either loss."""
 UNWEIGHTED = "probe + CE + Dice"
 DICE_UNFROZEN, RECOMMENDED_UNFROZEN = (f"{name}, nothing frozen" for name in (DICE, RECOMMENDED))
 UNFROZEN = {
