@@ -25,7 +25,8 @@ def main() -> None:
     for slices in SLICES:
         subset = {"n_slices": fewer(plan, slices)}
         recipes = {name: study.RECIPES[name] | subset for name in study.METHODS}
-        jobs += plan.jobs(pairs, recipes, labels={"slices": slices})
+        for stops in (plan.size.stops, plan.size.long):
+            jobs += plan.jobs(pairs, recipes, stops=stops, labels={"slices": slices})
     table = plan.run(jobs, "table3")
     groups = ["slices", "iterations", "decision"]
     study.write_transfer_table(table, options.out / "table3.csv", groups=groups)
