@@ -565,7 +565,7 @@ def test_what_does_not_fit_leaves_nothing(folder, words, said):
         (("--seed", 10**25), "seed must be below 2**63; got 1000"),
         (("--clip", 100), "clip a percentile in [0, 100)"),
         (("--freeze", "("), "freeze must be encoder, none or a regular expression"),
-        (("--init", "random", "--freeze", "none"), "--freeze has no effect with --init random"),
+        (("--init", "random", "--freeze", "encoder"), "--freeze has no effect with --init random"),
         (
             ("--method", "trs-map", "--exponential", "--min-range", 1),
             "--min-range has no effect with --exponential",
@@ -901,7 +901,8 @@ def test_a_source_that_has_seen_the_test_cases_is_named_by_whatever_measures_it(
     assert "run: its source was trained on 2 of these 2 cases (" in compared.stdout
     mapped = run("map", folder / "tasks" / "blobs.toml", path, "--out", folder / "maps")
     assert "warning: source source was trained on 2 of the 2 mapped cases" in mapped.stderr
-    scratch = tune(folder, "--iterations", 1, "--init", "random", out="scratch")
+    words = ("--iterations", 1, "--init", "random", "--freeze", "none")
+    scratch = tune(folder, *words, out="scratch")
     assert scratch.exit_code == 0 and "was trained on" not in scratch.stderr
 
 

@@ -157,7 +157,10 @@ def test_by_default_sources_rank_by_the_probe_where_all_have_one(task, monkeypat
     plain = tr.rank_sources([make_source(0)], task, by="leep")
     assert plain.rows()[0]["probe_dice"] is None
     text = ranking_text(plain, "table")
-    assert "--by probe_dice lost least in both audits" in text and "probe-Dice" not in text
+    assert (
+        "a frozen encoder --by probe_dice lost least in both audits" in text
+        and "probe-Dice" not in text
+    )
     with pytest.raises(ValueError, match=r"by must be auto or one of leep, .*; got 'luck'"):
         tr.rank_sources([make_source()], task, by="luck")
 

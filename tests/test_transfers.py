@@ -121,7 +121,7 @@ def test_institutions_have_their_own_subjects_and_share_them_among_modalities(tm
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.nii.gz")) == before
 
 
-def test_real_data_are_source_and_target_alike(tmp_path):
+def test_real_data_are_source_and_target_alike(tmp_path, capsys):
     root = tmp_path / "iseg"
     root.mkdir()
     rng = np.random.default_rng(0)
@@ -138,6 +138,15 @@ def test_real_data_are_source_and_target_alike(tmp_path):
     assert source.cases == target.cases and len(target.cases) == 10
     (job,) = plan.jobs([PAIR], {"risk": {"method": "risk-map"}})
     assert len(plan.run([job], "rows")) == 3
+    (root / "subject-4-T2.nii.gz").unlink()
+    with pytest.raises(RuntimeError, match=r"subject-4-T2.*--allow-missing"):
+        replace(plan, folder=tmp_path / "refused").prepare([PAIR])
+    capsys.readouterr()
+    some = replace(plan, folder=tmp_path / "some", allow_missing=True)
+    some.prepare([PAIR])
+    kept = study.cohort_task(some.place(0), "target", PAIR[1]).cases
+    assert len(kept) == 9 and not any(c.id.startswith("subject-4-") for c in kept)
+    assert "subject-4" in capsys.readouterr().err
     words = (
         r"tasks: must hold a task 13-t1 or target-13-t1; it holds csf-t1, csf-t2, gm-t1, .*wm-t2"
     )
@@ -209,6 +218,10 @@ def test_the_options_of_a_study(monkeypatch, tmp_path):
         asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
         with pytest.raises(ValueError, match=rf"{given} needs {lack}, the .* of FeTS .*; got none"):
             study.transfer_study(asked, "partitions")
+    monkeypatch.setattr(sys, "argv", ["table1.py", "--allow-missing", "--out", str(tmp_path)])
+    asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
+    with pytest.raises(ValueError, match=r"--allow-missing needs --data, .*; got none"):
+        study.transfer_study(asked, "tissue")
     monkeypatch.setattr(sys, "argv", ["table1.py", "--paper", "--out", str(tmp_path)])
     paper = study.transfer_study(
         study.job_options("A study.", study.TRANSFER_OPTIONS), "tissue"

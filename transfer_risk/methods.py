@@ -43,7 +43,7 @@ def idle(options: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str
         methods = EFFECT.get(name, (method,))
         if method not in methods:
             yield name, f"method {method}", f"; it is for {', '.join(methods)}"
-        elif name == "freeze" and scratch:
+        elif name == "freeze" and scratch and options["freeze"] != "none":
             yield name, "init random", ", which trains everything"
         elif name == "head" and options["head"] == "keep" and scratch:
             yield "head keep", "init random", ", which draws it again"

@@ -69,8 +69,11 @@ def _table(ranking: Ranking) -> str:
 def _purpose(by: str) -> str:
     """Which fine-tuning a ranking is for (docs/results.md, audit)."""
     if by == "probe_dice":
-        return "ranked for fine-tuning with --head probe; its audit is in docs/results.md"
-    return "for fine-tuning with --head probe, --by probe_dice lost least in both audits (docs/results.md)"
+        return "ranked for fine-tuning with --head probe and a frozen encoder; its audit is in docs/results.md"
+    return (
+        "for fine-tuning with --head probe and a frozen encoder --by probe_dice lost least in both audits;\n"
+        "with nothing frozen no score was certain to beat a random choice (docs/results.md)"
+    )
 
 
 def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:

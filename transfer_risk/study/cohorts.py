@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from transfer_risk.adapters import load_source, save_source
+from transfer_risk.callbacks import Tell
 from transfer_risk.layouts import load_task, write_tasks
 from transfer_risk.phantom import (
     load_template,
@@ -65,6 +66,8 @@ def write_cohorts(
     t1: str | Path | None = None,
     data: str | Path | None = None,
     partitions: str | Path | None = None,
+    allow_missing: bool = False,
+    note: Tell | None = None,
 ) -> None:
     """Write the cohorts of one anatomy and their tasks; what is there is kept.
 
@@ -78,13 +81,21 @@ def write_cohorts(
         t1: Skull-stripped T1 of a brain to deform instead of the embedded one.
         data: Folder of iSeg-2019 or FeTS: nothing is simulated, its tasks are source and target alike.
         partitions: Partitioning csv of FeTS.
+        allow_missing: Go on with the complete cases of `data`.
+        note: Called with a sentence for each case of `data` that is left out.
 
     Raises:
         ValueError: if `data` is incomplete or has another layout.
     """
     place = Path(folder)
     if data is not None:
-        write_tasks(data, place / "tasks", partitions=partitions)
+        write_tasks(
+            data,
+            place / "tasks",
+            partitions=partitions,
+            allow_missing=allow_missing,
+            note=note,
+        )
         return
     template = template_from_t1(t1, spacing=spacing) if t1 else load_template(spacing=spacing)
     first = 100 * (seed + 1)

@@ -32,6 +32,10 @@ TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--data": {"type": Path, "help": "Folder of iSeg-2019 or FeTS instead of the embedded cohort."},
     "--partitions": {"type": Path, "help": "Partitioning csv of FeTS."},
+    "--allow-missing": {
+        "action": "store_true",
+        "help": "Of --data: go on with the complete cases of an incomplete folder.",
+    },
     "--seeds": {"type": int, "help": "How many, instead of the size's."},
 }
 """Further options of a program's `job_options` for `transfer_study`."""
@@ -50,6 +54,7 @@ class TransferStudy:
         t1: Skull-stripped T1 of a brain to deform instead of the embedded one.
         data: Folder of real data (iSeg-2019 or FeTS) instead of the embedded cohort.
         partitions: Partitioning csv of FeTS.
+        allow_missing: Go on with the complete cases of an incomplete folder of real data; those left out are told.
         progress: Called with a line for each job that ends.
     """
 
@@ -61,6 +66,7 @@ class TransferStudy:
     t1: Path | None = None
     data: Path | None = None
     partitions: Path | None = None
+    allow_missing: bool = False
     progress: Tell | None = None
 
     @property
@@ -93,7 +99,8 @@ class TransferStudy:
         """
         common: dict[str, Any] = {name: getattr(self.size, name) for name in PREPARED}
         common |= {"anatomy": self.anatomy}
-        common |= {k: str(getattr(self, k) or "") for k in ("data", "partitions", "t1")}
+        given = ("data", "partitions", "t1", "allow_missing")
+        common |= {k: str(getattr(self, k) or "") for k in given}
         for seed in self.seeds:
             _claim(self.place(seed), common)
         sources = sorted({source for source, _ in pairs})
@@ -169,6 +176,9 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     if t1 and not t1.is_file():
         raise ValueError(f"--t1 must be a NIfTI file, a T1 without skull; there is none at {t1}")
     data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
+    allow_missing = getattr(options, "allow_missing", False)
+    if allow_missing and not data:
+        raise ValueError("--allow-missing needs --data, the folder that is incomplete; got none")
     if partitions and not data:
         raise ValueError("--partitions needs --data, the folder of FeTS that it divides; got none")
     if data and not partitions and anatomy == "partitions":
@@ -189,6 +199,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         t1=t1,
         data=data,
         partitions=partitions,
+        allow_missing=allow_missing,
         progress=tell,
     )
 
@@ -201,7 +212,7 @@ def _claim(place: Path, settings: Mapping[str, Any]) -> None:
         write_text(path, json.dumps(settings))
         return
     there = json.loads(path.read_text(encoding="utf-8"))
-    if other := [k for k in settings if settings[k] != there.get(k)]:
+    if other := [k for k in settings if settings[k] != there.get(k, "")]:
         words = ", ".join(
             f"{k} {there.get(k) or 'none'}, not {settings[k] or 'none'}" for k in other
         )
@@ -218,6 +229,8 @@ def _write(job: Mapping[str, Any]) -> list[Row]:
         t1=job["t1"] or None,
         data=job["data"] or None,
         partitions=job["partitions"] or None,
+        allow_missing=bool(job["allow_missing"]),
+        note=tell,
     )
     return [{"done": True}]
 
