@@ -10,7 +10,6 @@ goes on.
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ TABLE = ["anatomy", "source", "target", "seed", "recipe", "quantity"]
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
-    jobs = [job for anatomy in anatomies(options) for job in jobs_of(anatomy, options)]
+    jobs = [job for plan in study.transfer_studies(options) for job in jobs_of(plan)]
     path = options.work / "before_after_rows.csv"
     rows = study.run_jobs(jobs, changed, path, processes=options.processes, progress=study.tell)
     table = rows[[*TABLE, "before", "after", "change"]]
@@ -39,19 +38,11 @@ def main() -> None:
     print(short.to_string(index=False, float_format="{:.4g}".format))
 
 
-def anatomies(options: Namespace) -> list[str]:
-    """Both cohorts, or the one that the user's data stand for."""
-    if options.data:
-        return ["partitions" if options.partitions else "tissue"]
-    return list(study.TASKS)
-
-
-def jobs_of(anatomy: str, options: Namespace) -> list[dict[str, Any]]:
+def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """One job per pair and seed, after its models were trained where they are not there yet."""
-    plan = study.transfer_study(options, anatomy)
     plan.prepare(plan.pairs)
     made = plan.jobs(plan.pairs, study.BOTH)
-    plan.run(made, f"before_after-{anatomy}")
+    plan.run(made, f"before_after-{plan.anatomy}")
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for job in made:
         shared = {name: job[name] for name in ("anatomy", "source", "target", "seed", "folder")}

@@ -29,8 +29,8 @@ BOUNDS = dict.fromkeys(("auroc", "auroc_matched"), (0.0, 1.0))
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = study.job_options(__doc__, {"--seeds": study.TRANSFER_OPTIONS["--seeds"]})
-    jobs = [job for anatomy in study.TASKS for job in jobs_of(anatomy, options)]
+    options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
+    jobs = [job for plan in study.transfer_studies(options) for job in jobs_of(plan)]
     rows = study.run_jobs(
         jobs,
         measured,
@@ -50,16 +50,15 @@ def main() -> None:
     print(short.to_string(index=False, float_format="{:.3g}".format))
 
 
-def jobs_of(anatomy: str, options: Any) -> list[dict[str, Any]]:
-    """What is to be measured on one anatomy, after its models were trained where they are not there yet."""
-    plan = study.transfer_study(options, anatomy)
-    tasks = study.TASKS[anatomy]
+def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
+    """What is to be measured on one cohort, after its models were trained where they are not there yet."""
+    tasks = study.TASKS[plan.anatomy]
     targets = {target: next(t for t in tasks if t != target) for _, target in plan.pairs}
     fresh = [(source, target) for target, source in targets.items()]
     plan.prepare([*plan.pairs, *fresh])
     tuned = plan.jobs(plan.pairs, study.BOTH)
     scratch = plan.jobs(fresh, study.SCRATCH)
-    plan.run([*scratch, *tuned], f"negative_transfer-{anatomy}")
+    plan.run([*scratch, *tuned], f"negative_transfer-{plan.anatomy}")
     references = {(job["target"], job["seed"]): str(study.model_path(job)) for job in scratch}
     return [
         {name: job[name] for name in ("anatomy", "seed", "recipe", "source", "target", "folder")}

@@ -36,13 +36,13 @@ NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    seeds = {"--seeds": study.TRANSFER_OPTIONS["--seeds"], "--seed": OTHERS}
-    options = study.job_options(__doc__, seeds)
+    options = study.job_options(__doc__, {**study.DATA_OPTIONS, "--seed": OTHERS})
     other = options.seed is not None
     name = "ranking_confirmed" if other else "ranking"
     parts = []
-    for anatomy, tasks in study.TASKS.items():
-        plan = study.transfer_study(options, anatomy)
+    plans = study.transfer_studies(options)
+    for plan in plans:
+        tasks = study.TASKS[plan.anatomy]
         own = tasks[:3] if options.size == "smoke" else tasks
         targets = own[: 1 if options.size == "smoke" else 6]
         pairs = [(s, t) for t in targets for s in own if s != t]
@@ -52,9 +52,8 @@ def main() -> None:
     table = pd.concat(parts, ignore_index=True)
     study.write_table(table, options.out / f"{name}.csv", digits="%.6g")
     reached = [c.removeprefix("reached[")[:-1] for c in table if c.startswith("reached[")]
-    summary = pd.DataFrame(
-        [row for a in (*study.TASKS, "all") for r in reached for row in audited(table, a, r)]
-    )
+    cohorts = [*(plan.anatomy for plan in plans), *(["all"] if len(plans) > 1 else [])]
+    summary = pd.DataFrame([row for a in cohorts for r in reached for row in audited(table, a, r)])
     study.write_table(summary, options.out / f"{name}_summary.csv")
     regret = summary[summary["measure"] == "regret"]
     print(regret.to_string(index=False, float_format="{:.2f}".format))

@@ -19,8 +19,8 @@ STOPS = (200, 1_000, 2_000, 5_000)
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = study.job_options(__doc__, {"--seeds": study.TRANSFER_OPTIONS["--seeds"]})
-    parts = [rows_of(study.transfer_study(options, a), options.size) for a in study.TASKS]
+    options = study.job_options(__doc__, study.DATA_OPTIONS)
+    parts = [rows_of(plan, options.size) for plan in study.transfer_studies(options)]
     table = pd.concat(parts, ignore_index=True)
     groups = ["anatomy", "iterations", "decision"]
     study.write_transfer_table(table, options.out / "schedule.csv", groups=groups)

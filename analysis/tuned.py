@@ -37,8 +37,8 @@ SEED = {"type": int, "default": 12, "help": "Of the subjects and of the training
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = study.job_options(__doc__, {"--seed": SEED})
-    parts = [rows_of(study.transfer_study(options, anatomy)) for anatomy in study.TASKS]
+    options = study.job_options(__doc__, {**study.DATA_OPTIONS, "--seed": SEED})
+    parts = [rows_of(plan) for plan in study.transfer_studies(options)]
     table = study.with_longer(pd.concat(parts, ignore_index=True))
     summaries = {end: summary_of(table, reference) for end, reference in REFERENCES.items()}
     study.write_summaries(table, options.out / "tuned.csv", summaries)

@@ -2,8 +2,8 @@
 
 Reads analysis/results/table1.csv and table2.csv (upper row), recipes_confirmed.csv (middle row) and tuned.csv (lower
 row), writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 % t interval, with all
-training slices, of the argmax, and below of decisions that are tuned in vanilla too. A model from scratch is that of all
-pairs of a target: its interval is over targets. Grey: vanilla itself with 30 more iterations, about what a probe head
+training slices, of the argmax, and below of decisions that are tuned in vanilla too. Models from scratch are those of all
+pairs of a target: their intervals are over targets. Grey: vanilla itself with 30 more iterations, about what a probe head
 costs.
 """
 
@@ -30,7 +30,7 @@ NEEDS = {
 }
 PAPER, BEYOND = "the paper's losses, argmax", "beyond the paper, argmax"
 TUNED = "beyond the paper, tuned"
-BESIDE = (study.DICE, study.RECOMMENDED, *study.UNFROZEN, *study.SCRATCH, study.LONGER)
+BESIDE = (study.DICE, study.RECOMMENDED, *study.UNFROZEN, *study.FRESH, study.LONGER)
 """What is drawn beyond the paper's losses, in the order of colours."""
 
 
@@ -86,7 +86,7 @@ def gain(
         reference="vanilla",
         shared="target",
     )
-    scratch = made["recipe"].isin(study.SCRATCH)  # one model for all pairs of a target
+    scratch = made["recipe"].isin(study.FRESH)  # one model for all pairs of a target
     for end in ("low", "high"):
         made[end] = made[end].where(~scratch, made[f"{end}_shared"])
     chosen = made["recipe"].isin(recipes or set(made["recipe"])) & (made["recipe"] != "vanilla")

@@ -70,3 +70,13 @@ def refused(root, out, *options):
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
     assert not out.exists()
     return result.stderr
+
+
+def iseg(root):
+    """The files of iSeg-2019, ten subjects of noise."""
+    rng = np.random.default_rng(0)
+    for k in range(1, 11):
+        for part in ("T1", "T2", "label"):
+            values = rng.choice([0, 10, 150, 250], (8, 9, 4)).astype(np.int16)
+            save(root / f"subject-{k}-{part}.nii.gz", values)
+    return root

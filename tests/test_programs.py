@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from folders import iseg
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("analysis", "figures", "docs/examples")
@@ -86,6 +87,22 @@ def test_the_tables_of_the_documents_are_those_of_the_results():
     command = [sys.executable, str(ROOT / "analysis" / "tables.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, f"run python analysis/tables.py: {result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["before_after", "negative_transfer", "ranking", "ablation", "recipes", "schedule", "tuned"],
+)
+def test_studies_take_the_data_of_the_user(tmp_path, program):
+    command = [sys.executable, str(ROOT / "analysis" / f"{program}.py"), "--smoke"]
+    command += ["--data", str(iseg(tmp_path / "iseg")), "--out", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "out" / f"{program}.csv")
+    assert set(table["anatomy"]) == {"tissue"}
+    if program == "ranking":
+        summary = pd.read_csv(tmp_path / "out" / "ranking_summary.csv")
+        assert set(summary["anatomy"]) == {"tissue"}
 
 
 NUMBER = r"[+-]?\d*\.?\d+"

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from folders import iseg
 
 import transfer_risk as tr
 from transfer_risk import study
@@ -122,13 +123,7 @@ def test_institutions_have_their_own_subjects_and_share_them_among_modalities(tm
 
 
 def test_real_data_are_source_and_target_alike(tmp_path, capsys):
-    root = tmp_path / "iseg"
-    root.mkdir()
-    rng = np.random.default_rng(0)
-    for k in range(1, 11):
-        for part in ("T1", "T2", "label"):
-            values = rng.choice([0, 10, 150, 250], (8, 9, 4)).astype(np.int16)
-            nib.save(nib.Nifti1Image(values, np.eye(4)), root / f"subject-{k}-{part}.nii.gz")
+    root = iseg(tmp_path / "iseg")
     plan = study.TransferStudy(tmp_path / "work", "tissue", SIZE, data=root)
     plan.prepare([PAIR])
     assert plan.place(0).name == "tissue-real-0" and not list(plan.place(0).glob("Dataset*"))

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Tuned = Literal["last", "every", "none"]
-TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
-    "--paper": {
-        "dest": "size",
-        "action": "store_const",
-        "const": "paper",
-        "help": "The paper's protocol: width 32, 5,000 iterations, lr 1e-4.",
-    },
+DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "--data": {"type": Path, "help": "Folder of iSeg-2019 or FeTS instead of the embedded cohort."},
     "--partitions": {"type": Path, "help": "Partitioning csv of FeTS."},
     "--allow-missing": {
@@ -38,7 +32,17 @@ TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--seeds": {"type": int, "help": "How many, instead of the size's."},
 }
-"""Further options of a program's `job_options` for `transfer_study`."""
+"""Further options of a program's `job_options` for `transfer_studies`: whose data, how many seeds."""
+TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
+    "--paper": {
+        "dest": "size",
+        "action": "store_const",
+        "const": "paper",
+        "help": "The paper's protocol: width 32, 5,000 iterations, lr 1e-4.",
+    },
+    **DATA_OPTIONS,
+}
+"""The same of a study that can be run as large as the paper's."""
 
 
 @dataclass(frozen=True)
@@ -166,17 +170,27 @@ class TransferStudy:
         return table.drop(columns=["stops", "options", "tuned", "folder"])
 
 
+def transfer_studies(options: argparse.Namespace) -> list[TransferStudy]:
+    """`transfer_study` of both cohorts, or of the one that the user's data stand for: of tissue, or in partitions."""
+    data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
+    asked = ["partitions" if partitions else "tissue"] if data else TASKS
+    return [transfer_study(options, anatomy) for anatomy in asked]
+
+
 def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     """The study that a program's options ask for; seeds count from 10, or from `--seed`.
 
     Raises:
-        ValueError: if `--t1` is no file, or one of `--data` and `--partitions` lacks the other.
+        ValueError: if `--t1` is no file or stands beside `--data`, or one of `--data`, `--partitions` and `--allow-missing`
+            lacks another.
     """
     t1, seed = getattr(options, "t1", None), getattr(options, "seed", None)
     if t1 and not t1.is_file():
         raise ValueError(f"--t1 must be a NIfTI file, a T1 without skull; there is none at {t1}")
     data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
     allow_missing = getattr(options, "allow_missing", False)
+    if t1 and data:
+        raise ValueError("--t1 and --data are two cohorts; give one of them")
     if allow_missing and not data:
         raise ValueError("--allow-missing needs --data, the folder that is incomplete; got none")
     if partitions and not data:
