@@ -29,7 +29,7 @@ def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = study.job_options(__doc__, study.TRANSFER_OPTIONS)
     jobs = [job for plan in study.transfer_studies(options) for job in jobs_of(plan)]
-    path = options.work / "before_after_rows.csv"
+    path = options.work / f"before_after_rows{'-real' if options.data else ''}.csv"
     rows = study.run_jobs(jobs, changed, path, processes=options.processes, progress=study.tell)
     table = rows[[*TABLE, "before", "after", "change"]]
     study.write_table(table, options.out / "before_after.csv", digits="%.6g")

@@ -34,7 +34,7 @@ def main() -> None:
     rows = study.run_jobs(
         jobs,
         measured,
-        options.work / "negative_transfer_rows.csv",
+        options.work / f"negative_transfer_rows{'-real' if options.data else ''}.csv",
         processes=options.processes,
         progress=study.tell,
     ).drop(columns=["folder", "student", "scratch"])

@@ -7,8 +7,8 @@ weighted Kendall, Spearman, top-1, regret in Dice points, and that against the r
 same target, with 95 % t intervals over targets). A killed run goes on.
 
 `--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
-iterations too, and with the recommended recipe as `tuned.py` has it, its decision tuned and the encoder frozen or not; the
-results are ranking_confirmed*.csv then.
+iterations too; and, with tuned decisions as `tuned.py` has them, with the recipe, its encoder frozen or not, and with CE +
+Dice, nothing frozen. The results are ranking_confirmed*.csv then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transfer_risk import study
 AUDITED = ("vanilla", "risk-map", study.PROBED)
 TUNED = {
     study.RECOMMENDED: study.RECIPES[study.RECOMMENDED],
-    study.RECOMMENDED_UNFROZEN: study.UNFROZEN[study.RECOMMENDED_UNFROZEN],
+    **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
@@ -69,7 +69,7 @@ def scores_of(
         for target in targets
         for seed in plan.seeds
     ]
-    path = plan.folder / f"scores-{plan.anatomy}-{plan.first_seed}.csv"
+    path = plan.folder / f"scores-{plan.cohort}-{plan.first_seed}.csv"
     scores = study.run_jobs(jobs, score, path, processes=plan.processes, progress=plan.progress)
     table = scores.drop(columns=["candidates", "folder"]).merge(own, on=["source", "seed"])
     parts = table["source"].str.rsplit("-", n=1, expand=True)
@@ -88,7 +88,7 @@ def dice_of(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataF
 
 
 def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """The same of the confirmed recipes, after long training too, and of the recommended one with tuned decisions."""
+    """The same of the confirmed recipes, after long training too, and of those with tuned decisions."""
     recipes = {r: study.RECIPES[r] for r in study.CONFIRMED}
     ends = (plan.size.stops[-1], *plan.size.long)
     jobs = plan.jobs(pairs, recipes, stops=(*plan.size.stops, *plan.size.long), tuned="none")

@@ -135,9 +135,9 @@ def test_real_data_are_source_and_target_alike(tmp_path, capsys):
     assert len(plan.run([job], "rows")) == 3
     (root / "subject-4-T2.nii.gz").unlink()
     with pytest.raises(RuntimeError, match=r"subject-4-T2.*--allow-missing"):
-        replace(plan, folder=tmp_path / "refused").prepare([PAIR])
+        replace(plan, folder=tmp_path / "some").prepare([PAIR])
     capsys.readouterr()
-    some = replace(plan, folder=tmp_path / "some", allow_missing=True)
+    some = replace(plan, folder=tmp_path / "some", allow_missing=True)  # as the error says
     some.prepare([PAIR])
     kept = study.cohort_task(some.place(0), "target", PAIR[1]).cases
     assert len(kept) == 9 and not any(c.id.startswith("subject-4-") for c in kept)
@@ -234,6 +234,9 @@ def test_small_runs_do_not_replace_what_is_published(monkeypatch, tmp_path, size
     assert drawn == (tmp_path / "smoke" if size == "smoke" else tmp_path)
     monkeypatch.setattr(sys, "argv", ["table1.py", *words, "--out", str(tmp_path)])
     assert study.program_options("A program.").out == tmp_path
+    command = [str(tmp_path / "table1.py"), *words, "--data", "there"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert study.job_options("A study.", study.DATA_OPTIONS).out == own / "real"
 
 
 def test_there_is_a_job_for_each_pair_seed_and_recipe(tmp_path):

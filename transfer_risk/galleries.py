@@ -136,7 +136,8 @@ def plot_risks(
     """
     bases = {m.base for m in maps.values()}
     if len(bases) != 1:
-        raise ValueError(f"maps must be at least one, all of one base; got bases {sorted(bases)}")
+        found = f"bases {', '.join(f'{b:g}' for b in sorted(bases))}" if bases else "none"
+        raise ValueError(f"maps must be some, of one base (that of `RiskMap`); got {found}")
     if len(axes) == 0:
         figure = empty_figure(3.1 * len(maps), 3.4)
         figure.set_layout_engine("constrained")

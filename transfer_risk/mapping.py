@@ -207,7 +207,7 @@ def lone_note(cases: Sequence[Case]) -> str:
         return ""
     return (
         f"{', '.join(c.id for c in cases)}: there is no other patient: the maps are in-sample, made with the joint of their "
-        "own labels, and show less risk than those of new cases; map other patients too (--split all)"
+        "own labels, and show less risk than those of new cases; map other patients too, where there are some (--split all)"
     )
 
 

@@ -68,11 +68,14 @@ def _table(ranking: Ranking) -> str:
 
 def _purpose(by: str) -> str:
     """Which fine-tuning a ranking is for (docs/results.md, audit)."""
-    if by == "probe_dice":
-        return "ranked for fine-tuning with --head probe and a frozen encoder; its audit is in docs/results.md"
+    audited = "for fine-tuning with --head probe and a frozen encoder"
+    own = (
+        f"ranked {audited};"
+        if by == "probe_dice"
+        else f"{audited} --by probe_dice lost least in both audits;"
+    )
     return (
-        "for fine-tuning with --head probe and a frozen encoder --by probe_dice lost least in both audits;\n"
-        "with nothing frozen no score was certain to beat a random choice (docs/results.md)"
+        f"{own}\nwith nothing frozen no score was certain to beat a random choice (docs/results.md)"
     )
 
 

@@ -25,7 +25,8 @@ def program_options(
         description: The program's docstring.
         arguments: Of the program alone.
         out: Folder for what is written, beside the program, where `--out` is not given.
-        published: Sizes of which that folder holds the results; those of another size go into a folder of it.
+        published: Sizes of which that folder holds the results; those of another size, or of `--data`, go into a folder
+            of it.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.set_defaults(size="full")
@@ -37,7 +38,9 @@ def program_options(
     options = parser.parse_args()
     if options.out is None:
         beside = Path(sys.argv[0]).resolve().parent / out
-        options.out = beside if options.size in published else beside / options.size
+        own = [] if options.size in published else [options.size]
+        own += ["real"] if getattr(options, "data", None) else []
+        options.out = beside.joinpath(*own)
     return options
 
 

@@ -103,14 +103,14 @@ class TransferStudy:
         """
         common: dict[str, Any] = {name: getattr(self.size, name) for name in PREPARED}
         common |= {"anatomy": self.anatomy}
-        given = ("data", "partitions", "t1", "allow_missing")
-        common |= {k: str(getattr(self, k) or "") for k in given}
+        common |= {k: str(getattr(self, k) or "") for k in ("data", "partitions", "t1")}
         for seed in self.seeds:
             _claim(self.place(seed), common)
         sources = sorted({source for source, _ in pairs})
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
+        missing = {"allow_missing": True} if self.allow_missing else {}
         for name, work, jobs in (
-            ("cohorts", _write, cohorts),
+            ("cohorts", _write, [c | missing for c in cohorts]),
             ("sources", _pretrain, [c | {"source": s} for c in cohorts for s in sources]),
         ):
             path = self.folder / f"{name}-{self.cohort}.csv"
@@ -165,16 +165,15 @@ class TransferStudy:
 
     def run(self, jobs: Sequence[Mapping[str, Any]], name: str) -> pd.DataFrame:
         """Rows of all jobs: iterations, decision, and Dice, recall and precision in per cent; a killed run goes on."""
-        path = self.folder / f"{name}.csv"
+        path = self.folder / f"{name}{'-real' if self.data else ''}.csv"
         table = run_jobs(jobs, transfer, path, processes=self.processes, progress=self.progress)
         return table.drop(columns=["stops", "options", "tuned", "folder"])
 
 
 def transfer_studies(options: argparse.Namespace) -> list[TransferStudy]:
-    """`transfer_study` of both cohorts, or of the one that the user's data stand for: of tissue, or in partitions."""
-    data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
-    asked = ["partitions" if partitions else "tissue"] if data else TASKS
-    return [transfer_study(options, anatomy) for anatomy in asked]
+    """`transfer_study` of both cohorts; of user's data, of partitions where there are some, else of tissue."""
+    own = ["partitions" if options.partitions else "tissue"]
+    return [transfer_study(options, anatomy) for anatomy in (own if options.data else TASKS)]
 
 
 def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
@@ -190,7 +189,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     data, partitions = (getattr(options, name, None) for name in ("data", "partitions"))
     allow_missing = getattr(options, "allow_missing", False)
     if t1 and data:
-        raise ValueError("--t1 and --data are two cohorts; give one of them")
+        raise ValueError(f"--t1 must stand without --data, another cohort; got {t1} and {data}")
     if allow_missing and not data:
         raise ValueError("--allow-missing needs --data, the folder that is incomplete; got none")
     if partitions and not data:
@@ -226,7 +225,7 @@ def _claim(place: Path, settings: Mapping[str, Any]) -> None:
         write_text(path, json.dumps(settings))
         return
     there = json.loads(path.read_text(encoding="utf-8"))
-    if other := [k for k in settings if settings[k] != there.get(k, "")]:
+    if other := [k for k in settings if settings[k] != there.get(k)]:
         words = ", ".join(
             f"{k} {there.get(k) or 'none'}, not {settings[k] or 'none'}" for k in other
         )
@@ -243,7 +242,7 @@ def _write(job: Mapping[str, Any]) -> list[Row]:
         t1=job["t1"] or None,
         data=job["data"] or None,
         partitions=job["partitions"] or None,
-        allow_missing=bool(job["allow_missing"]),
+        allow_missing=job.get("allow_missing", False),
         note=tell,
     )
     return [{"done": True}]
