@@ -56,6 +56,26 @@ def interval_coverage() -> str:
     return markdown(header, rows)
 
 
+def demo() -> str:
+    """The ranking of `transfer-risk demo`, its ranking.csv kept as demo_ranking.csv."""
+    table = pd.read_csv(RESULTS / "demo_ranking.csv")
+    header = ["rank", "source", "LEEP [95 %]", "of floor", "EEP-Dice [95 %]", "Dice"]
+    header += ["difference to next [95 %]", "p"]
+    rows = []
+    for r in table.itertuples():
+        row = [str(r.rank), r.source, f"{r.leep:.4f} [{r.leep_low:.4f}, {r.leep_high:.4f}]"]
+        row.append(f"{r.leep_normalised:.2f}")
+        row.append(f"{r.eep_dice:.3f} [{r.eep_dice_low:.3f}, {r.eep_dice_high:.3f}]")
+        row.append("-" if pd.isna(r.dice) else f"{r.dice:.3f}")
+        if pd.isna(r.diff_next):
+            row += ["-", "-"]
+        else:
+            row.append(f"{r.diff_next:.4f} [{r.diff_next_low:.4f}, {r.diff_next_high:.4f}]")
+            row.append("< 0.001" if r.p_next < 0.001 else f"{r.p_next:.3f}")
+        rows.append(row)
+    return markdown(header, rows)
+
+
 def compare_methods() -> str:
     """Dice, recall and precision, and the paired difference to vanilla, by anatomy, decision and method."""
     return _methods("compare_methods", {"anatomy": "cohort", "decision": "decision"})
@@ -398,7 +418,16 @@ def benchmark_training() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
-        *(interval_coverage, compare_methods, benchmark_training, table1, table2, table3, schedule),
+        *(
+            interval_coverage,
+            demo,
+            compare_methods,
+            benchmark_training,
+            table1,
+            table2,
+            table3,
+            schedule,
+        ),
         *(
             recipes,
             matched,
