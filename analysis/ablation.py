@@ -100,7 +100,7 @@ def rows_of(plan: study.TransferStudy, size: str) -> pd.DataFrame:
             tuned="every" if group == TUNED else "none",
         )
     ]
-    table = plan.run(jobs, f"ablation-{plan.anatomy}")
+    table = plan.run(jobs, f"ablation-{plan.cohort}")
     tuned = table.pop("decision") == "tuned"
     return table[tuned | (table["group"] != TUNED)]
 

@@ -42,7 +42,7 @@ def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """One job per pair and seed, after its models were trained where they are not there yet."""
     plan.prepare(plan.pairs)
     made = plan.jobs(plan.pairs, study.BOTH)
-    plan.run(made, f"before_after-{plan.anatomy}")
+    plan.run(made, f"before_after-{plan.cohort}")
     jobs: dict[tuple[Any, ...], dict[str, Any]] = {}
     for job in made:
         shared = {name: job[name] for name in ("anatomy", "source", "target", "seed", "folder")}

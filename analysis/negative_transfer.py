@@ -58,7 +58,7 @@ def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     plan.prepare([*plan.pairs, *fresh])
     tuned = plan.jobs(plan.pairs, study.BOTH)
     scratch = plan.jobs(fresh, study.SCRATCH)
-    plan.run([*scratch, *tuned], f"negative_transfer-{plan.anatomy}")
+    plan.run([*scratch, *tuned], f"negative_transfer-{plan.cohort}")
     references = {(job["target"], job["seed"]): str(study.model_path(job)) for job in scratch}
     return [
         {name: job[name] for name in ("anatomy", "seed", "recipe", "source", "target", "folder")}

@@ -83,7 +83,7 @@ def scores_of(
 def dice_of(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """Dice in per cent after the last stop, with the argmax, of the pairs in each recipe."""
     jobs = plan.jobs(pairs, {r: study.RECIPES[r] for r in AUDITED})
-    rows = plan.run(jobs, f"ranking-{plan.anatomy}-{plan.first_seed}")
+    rows = plan.run(jobs, f"ranking-{plan.cohort}-{plan.first_seed}")
     return rows[(rows["decision"] == "argmax") & (rows["iterations"] == plan.size.stops[-1])]
 
 
@@ -92,9 +92,9 @@ def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> p
     recipes = {r: study.RECIPES[r] for r in study.CONFIRMED}
     ends = (plan.size.stops[-1], *plan.size.long)
     jobs = plan.jobs(pairs, recipes, stops=(*plan.size.stops, *plan.size.long), tuned="none")
-    plain = plan.run(jobs, f"ranking-{plan.anatomy}-{plan.first_seed}")
+    plain = plan.run(jobs, f"ranking-{plan.cohort}-{plan.first_seed}")
     jobs = plan.jobs(pairs, TUNED, stops=ends, tuned="every")
-    both = plan.run(jobs, f"ranking-tuned-{plan.anatomy}-{plan.first_seed}")
+    both = plan.run(jobs, f"ranking-tuned-{plan.cohort}-{plan.first_seed}")
     tuned = both[both["decision"] == "tuned"]
     rows = pd.concat([plain, tuned.assign(recipe=tuned["recipe"] + ", tuned")])
     rows = rows[rows["iterations"].isin(ends)]

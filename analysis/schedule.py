@@ -31,7 +31,7 @@ def rows_of(plan: study.TransferStudy, size: str) -> pd.DataFrame:
     pairs = study.PAIRS[plan.anatomy][: 1 if size == "smoke" else 3]
     plan.prepare(pairs)
     stops = STOPS if size == "full" else plan.size.stops
-    return plan.run(plan.jobs(pairs, RECIPES, stops=stops), f"schedule-{plan.anatomy}")
+    return plan.run(plan.jobs(pairs, RECIPES, stops=stops), f"schedule-{plan.cohort}")
 
 
 if __name__ == "__main__":

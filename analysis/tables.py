@@ -71,7 +71,7 @@ def demo() -> str:
             row += ["-", "-"]
         else:
             row.append(f"{r.diff_next:.4f} [{r.diff_next_low:.4f}, {r.diff_next_high:.4f}]")
-            row.append("< 0.001" if r.p_next < 0.001 else f"{r.p_next:.3f}")
+            row.append(_p(r.p_next))
         rows.append(row)
     return markdown(header, rows)
 
@@ -373,7 +373,7 @@ def _methods(
                 _difference(r["difference"], r["low"], r["high"]),
                 f"{r['relative']:+.1f}",
                 f"{r['better']} of {r['pairs']}",
-                "< 0.001" if r["p_holm"] < 0.001 else f"{r['p_holm']:.3f}",
+                _p(r["p_holm"]),
             ]
         )
         if shared:
@@ -468,6 +468,10 @@ def _over_both(row: pd.Series) -> str:
     """A difference with its interval over pairs; bold where that over targets is without 0."""
     text = _difference(row["difference"], row["low"], row["high"])
     return f"**{text}**" if row["low_shared"] * row["high_shared"] > 0 else text
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _difference(value: float, low: float, high: float) -> str:

@@ -54,7 +54,7 @@ def summary_of(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 def rows_of(plan: study.TransferStudy) -> pd.DataFrame:
     """Rows of one cohort; those from scratch stand beside each pair of their target."""
     plan.prepare(plan.pairs)
-    table = plan.run(jobs_of(plan), f"tuned-{plan.anatomy}")
+    table = plan.run(jobs_of(plan), f"tuned-{plan.cohort}")
     pairs = pd.DataFrame(plan.pairs, columns=["source", "target"])
     scratch = table["recipe"].isin(study.FRESH)
     shared = table[scratch].drop(columns="source").merge(pairs, on="target")

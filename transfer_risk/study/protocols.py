@@ -165,7 +165,7 @@ class TransferStudy:
 
     def run(self, jobs: Sequence[Mapping[str, Any]], name: str) -> pd.DataFrame:
         """Rows of all jobs: iterations, decision, and Dice, recall and precision in per cent; a killed run goes on."""
-        path = self.folder / f"{name}{'-real' if self.data else ''}.csv"
+        path = self.folder / f"{name}.csv"
         table = run_jobs(jobs, transfer, path, processes=self.processes, progress=self.progress)
         return table.drop(columns=["stops", "options", "tuned", "folder"])
 
