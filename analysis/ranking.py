@@ -23,7 +23,7 @@ from transfer_risk import study
 
 AUDITED = ("vanilla", "risk-map", study.PROBED)
 TUNED = {
-    study.RECOMMENDED: study.RECIPES[study.RECOMMENDED],
+    study.PROBED_DICE: study.RECIPES[study.PROBED_DICE],
     **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""

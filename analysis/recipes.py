@@ -24,7 +24,7 @@ import pandas as pd
 from transfer_risk import study
 
 FASTER = {"method": "vanilla", "lr": 3e-3}
-RECIPES = {n: r for n, r in study.RECIPES.items() if n != study.RECOMMENDED}
+RECIPES = {n: r for n, r in study.RECIPES.items() if n != study.PROBED_DICE}
 RECIPES["vanilla, lr x 3"] = FASTER
 LASTING = {
     n: r for n, r in RECIPES.items() if n not in ("trs-map", "class-mean", "probe + eep-risk")

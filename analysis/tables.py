@@ -27,14 +27,14 @@ REFERENCES = {
     "_scratch": ("from scratch", "scratch"),
     "_scratch_dice": (f"from scratch, {study.DICE}", study.SCRATCH_DICE),
 }
-"""What the recommended recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
+"""What the recipe is compared with in tuned<end>_summary.csv: as it is called, and its recipe."""
 FREEZING = {
-    "_recommended": ("the same, encoder frozen", study.RECOMMENDED),
+    "_recipe": ("the same, encoder frozen", study.PROBED_DICE),
     "_unfrozen": (study.DICE_UNFROZEN, study.DICE_UNFROZEN),
     "_scratch": REFERENCES["_scratch"],
     "_scratch_dice": REFERENCES["_scratch_dice"],
 }
-"""What the recommended recipe with nothing frozen is compared with."""
+"""What the recipe with nothing frozen is compared with."""
 MATCHED = {"_matched": REFERENCES[""], "": REFERENCES["_plain"], "_dice": REFERENCES["_dice"]}
 """The same of the studies of recipes, whose first reference is vanilla."""
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -109,18 +109,18 @@ def matched() -> str:
 
 
 def confirmed() -> str:
-    """The recommended recipe on other subjects, argmax."""
-    return _recommended("recipes_confirmed", ["regime"], MATCHED)
+    """The recipe on other subjects, argmax."""
+    return _against("recipes_confirmed", ["regime"], MATCHED)
 
 
 def second_confirmed() -> str:
     """The same on subjects of another brain."""
-    return _recommended("recipes_second_confirmed", ["regime"], MATCHED)
+    return _against("recipes_second_confirmed", ["regime"], MATCHED)
 
 
 def tuned() -> str:
-    """The recommended recipe with argmax and with tuned decisions."""
-    return _recommended("tuned", ["regime", "decision"], REFERENCES)
+    """The recipe with argmax and with tuned decisions."""
+    return _against("tuned", ["regime", "decision"], REFERENCES)
 
 
 def recommended() -> str:
@@ -128,8 +128,8 @@ def recommended() -> str:
     rows = []
     for recipe, same, called in (
         (study.DICE_UNFROZEN, "", study.DICE_UNFROZEN),
-        (study.RECOMMENDED_UNFROZEN, "_unfrozen", "recipe, nothing frozen"),
-        (study.RECOMMENDED, "_dice", "recipe, encoder frozen"),
+        (study.PROBED_DICE_UNFROZEN, "_unfrozen", "recipe, nothing frozen"),
+        (study.PROBED_DICE, "_dice", "recipe, encoder frozen"),
     ):
         ends = ("", same, "_scratch", "_scratch_dice")
         tables = [pd.read_csv(RESULTS / f"tuned{end}_summary.csv") for end in ends]
@@ -151,25 +151,25 @@ def _of_recipe(table: pd.DataFrame, recipe: str) -> pd.DataFrame:
 
 
 def freezing() -> str:
-    """The recommended recipe with nothing frozen, tuned decisions."""
-    return _recommended(
-        "tuned", ["regime"], FREEZING, decision="tuned", recipe=study.RECOMMENDED_UNFROZEN
+    """The recipe with nothing frozen, tuned decisions."""
+    return _against(
+        "tuned", ["regime"], FREEZING, decision="tuned", recipe=study.PROBED_DICE_UNFROZEN
     )
 
 
 def scratch() -> str:
     """Vanilla against a model from scratch, by decision."""
     chosen = {"_scratch": REFERENCES["_scratch"]}
-    return _recommended("tuned", ["regime", "decision"], chosen, recipe="vanilla")
+    return _against("tuned", ["regime", "decision"], chosen, recipe="vanilla")
 
 
-def _recommended(
+def _against(
     name: str,
     groups: list[str],
     references: dict[str, tuple[str, str]],
     *,
     decision: str = "",
-    recipe: str = study.RECOMMENDED,
+    recipe: str = study.PROBED_DICE,
 ) -> str:
     """A recipe against each reference: its gain over pairs, over targets, and how even that is."""
     header = [*groups, "against", "its Dice", "gain [95 % over pairs]", "[over targets]"]
@@ -230,8 +230,8 @@ def ranking() -> str:
 
 def ranking_confirmed() -> str:
     """The same of other subjects, with Dice added."""
-    columns = [(a, study.RECOMMENDED) for a in ("tissue", "partitions")]
-    for recipe in ("vanilla", study.RECOMMENDED):
+    columns = [(a, study.PROBED_DICE) for a in ("tissue", "partitions")]
+    for recipe in ("vanilla", study.PROBED_DICE):
         columns += [("all", recipe), ("all", f"{recipe}, 1000 iterations")]
     return _ranking("ranking_confirmed_summary", columns)
 
@@ -239,7 +239,7 @@ def ranking_confirmed() -> str:
 def regrets() -> str:
     """What choosing by some scores costs, and against a random choice, in both audits."""
     audits = {"first audit": "ranking_summary", "other subjects": "ranking_confirmed_summary"}
-    recipes = {"vanilla": ("vanilla", "vanilla"), "recipe": (PROBED, study.RECOMMENDED)}
+    recipes = {"vanilla": ("vanilla", "vanilla"), "recipe": (PROBED, study.PROBED_DICE)}
     wanted = [("vanilla", "leep"), ("vanilla", "random")]
     wanted += [("recipe", name) for name in ("leep", "eep_dice", "probe_dice", "random")]
     tables = [pd.read_csv(RESULTS / f"{name}.csv") for name in audits.values()]
@@ -261,7 +261,7 @@ def regrets() -> str:
 
 def ranking_tuned() -> str:
     """The same with tuned decisions, the encoder frozen or not."""
-    recipes = (study.RECOMMENDED, study.RECOMMENDED_UNFROZEN, study.DICE_UNFROZEN)
+    recipes = (study.PROBED_DICE, study.PROBED_DICE_UNFROZEN, study.DICE_UNFROZEN)
     ends = ("tuned", "tuned, 1000 iterations")
     columns = [("all", f"{recipe}, {end}") for recipe in recipes for end in ends]
     return _ranking("ranking_confirmed_summary", columns)

@@ -30,7 +30,7 @@ NEEDS = {
 }
 PAPER, BEYOND = "the paper's losses, argmax", "beyond the paper, argmax"
 TUNED = "beyond the paper, tuned"
-BESIDE = (study.DICE, study.RECOMMENDED, *study.UNFROZEN, *study.FRESH, study.LONGER)
+BESIDE = (study.DICE, study.PROBED_DICE, *study.UNFROZEN, *study.FRESH, study.LONGER)
 """What is drawn beyond the paper's losses, in the order of colours."""
 
 

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from transfer_risk import study
 
 PROGRAM = "analysis/ranking.py --seed 12"
-SCORES = {"leep": "vanilla", "probe_dice": study.RECOMMENDED}
+SCORES = {"leep": "vanilla", "probe_dice": study.PROBED_DICE}
 COLUMNS = (
     "anatomy",
     "seed",
@@ -36,7 +36,7 @@ NEEDS = {
 NAIVE = ("same_modality", "own_dice", "random")
 SHOWN = ("leep", "eep_dice", "nce", "probe_dice", *NAIVE)
 """Scores whose regret is drawn."""
-SHADES = {"vanilla": (study.BLUE, study.GREY), study.RECOMMENDED: (study.RUST, "#c4c4c4")}
+SHADES = {"vanilla": (study.BLUE, study.GREY), study.PROBED_DICE: (study.RUST, "#c4c4c4")}
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:

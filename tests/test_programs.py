@@ -158,3 +158,22 @@ def test_recipes_and_ranking_are_confirmed_on_the_seed_that_is_given(tmp_path, p
         recipe = "probe + adaptive-risk + Dice"
         unfrozen = {f"{name}, nothing frozen, tuned" for name in (recipe, "CE + Dice")}
         assert tuned == {f"{recipe}, tuned"} | unfrozen
+
+
+def test_what_was_decided_after_the_tuned_runs_is_confirmed_on_another_seed(tmp_path):
+    command = [sys.executable, str(ROOT / "analysis" / "tuned.py"), "--smoke", "--seed", "13"]
+    result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "tuned_confirmed.csv")
+    assert set(table["seed"]) == {13} and not (tmp_path / "tuned.csv").exists()
+    both = {"argmax", "tuned"}
+    assert set(zip(table["anatomy"], table["decision"], strict=True)) == {
+        (anatomy, decision) for anatomy in ("tissue", "partitions") for decision in both
+    }
+    unfrozen = {"vanilla, nothing frozen", "CE + Dice, nothing frozen"}
+    scratch = {"scratch", "scratch, CE + Dice"}
+    assert set(table["recipe"]) == {"vanilla", "vanilla, longer"} | unfrozen | scratch
+    for end, reference in {"": "vanilla, longer", "_unfrozen": "vanilla, nothing frozen"}.items():
+        summary = pd.read_csv(tmp_path / f"tuned_confirmed{end}_summary.csv")
+        assert set(summary["recipe"]) == set(table["recipe"])
+        assert (summary.loc[summary["recipe"] == reference, "difference"] == 0).all()

@@ -143,9 +143,9 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
         for recipe, stop, dice in (
             ("vanilla", 50, 60.0),
             ("vanilla, longer", 50, 61.0 + more),
-            (study.RECOMMENDED, 50, 63.0 + more),
+            (study.PROBED_DICE, 50, 63.0 + more),
             ("vanilla", 200, 80.0),
-            (study.RECOMMENDED, 200, 70.0),
+            (study.PROBED_DICE, 200, 70.0),
         )
     ]
     table = pd.DataFrame(rows, columns=[*module.COLUMNS, "slices"])
@@ -153,7 +153,7 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     tuned, few = others.assign(decision="tuned"), others.assign(slices=50)
     made = module.gain(pd.concat([table, tuned])).set_index(["recipe", "iterations"])
     best = {50: 3.5, 200: -10.0}
-    values = {("vanilla, longer", 50): 1.5} | {(study.RECOMMENDED, k): v for k, v in best.items()}
+    values = {("vanilla, longer", 50): 1.5} | {(study.PROBED_DICE, k): v for k, v in best.items()}
     assert made["value"].to_dict() == values and set(made["pairs"]) == {2}
     beyond = pd.concat([table, tuned, few])
     tables = module.example() | {"recipes_confirmed.csv": beyond}
@@ -161,7 +161,7 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
     panel = panels["tissue, beyond the paper, argmax\n2 pairs"]
     lines = {c.get_label(): c.lines[0] for c in panel.containers}
-    assert lines[study.RECOMMENDED].get_ydata().tolist() == [3.5, -10.0]
+    assert lines[study.PROBED_DICE].get_ydata().tolist() == [3.5, -10.0]
     assert lines["vanilla, longer"].get_linestyle() == "--"
     assert [t.get_text() for t in panel.get_xticklabels()] == ["50", "200"]
     first = panels["tissue, the paper's losses, argmax\n6 pairs"]
