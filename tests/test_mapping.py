@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -80,6 +81,17 @@ def test_maps_that_no_other_patient_made_are_told_of(folder, tmp_path):
         risk = nib.load(next((tmp_path / f"maps{number}").glob("*_risk.nii.gz")))
         assert ("in-sample" in risk.header["descrip"].item().decode()) == told[-1]
     assert told == [False, True]
+
+
+def test_patients_that_cannot_be_predicted_are_no_other_patients(folder, tmp_path):
+    path = folder / "tasks" / "blobs.toml"
+    task = tr.load_task(path)
+    for case in task.cases:
+        if case.id in task.test[1:]:
+            Path(case.images[0]).write_bytes(b"no image")
+    made = run("map", path, folder / "s0", "--out", tmp_path / "maps")
+    assert made.exit_code == 1 and f"{task.test[0]}: there is no other patient" in made.stderr
+    assert len(task.test) > 1
 
 
 def test_two_scans_of_one_patient_are_no_other_patient():

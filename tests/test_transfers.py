@@ -213,6 +213,13 @@ def test_the_options_of_a_study(monkeypatch, tmp_path):
         asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
         with pytest.raises(ValueError, match=rf"{given} needs {lack}, the .* of FeTS .*; got none"):
             study.transfer_study(asked, "partitions")
+    (tmp_path / "data" / "TrainingData" / "FeTS21_Training_001").mkdir(parents=True)
+    for folder in (tmp_path / "data", tmp_path / "data" / "TrainingData"):
+        monkeypatch.setattr(
+            sys, "argv", ["tuned.py", "--data", str(folder), "--out", str(tmp_path)]
+        )
+        with pytest.raises(ValueError, match=r"--data needs --partitions"):
+            study.transfer_studies(study.job_options("A study.", study.TRANSFER_OPTIONS))
     monkeypatch.setattr(sys, "argv", ["table1.py", "--allow-missing", "--out", str(tmp_path)])
     asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
     with pytest.raises(ValueError, match=r"--allow-missing needs --data, .*; got none"):

@@ -215,7 +215,8 @@ def map_command(
     click.echo(f"{len(paths)} maps in {out}")
     mapped = [c.id for c in cases]
     warnings = [channel_note(model, target.channels), seen_note(model, target, mapped, "mapped")]
-    warnings.append(leak_note(target, cases) if in_sample else lone_note(cases))
+    used = [c for c in cases if c.id not in failed]
+    warnings.append(leak_note(target, cases) if in_sample else lone_note(used))
     notes([w for w in warnings if w], "warning")
     fail(list(failed.values()))
 

@@ -66,7 +66,7 @@ def run_jobs(
         for job, made in outcomes:
             if isinstance(made, BaseException):
                 left -= 1
-                failed.append(f"{job}: {made}")
+                failed.append(f"({_words(job)}): {made}")
                 continue
             rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
             _refuse_mixture(path, rows.values())
@@ -76,7 +76,7 @@ def run_jobs(
                 minutes = (time.monotonic() - start) / 60 / (len(pending) - left) * left
                 progress(f"{len(rows)} of {len(jobs)}, {minutes:.0f} min left: {_words(job)}")
     if failed:
-        raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first: {failed[0]}")
+        raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first {failed[0]}")
     if not rows:
         return pd.DataFrame()
     return pd.read_csv(io.StringIO(text()), keep_default_na=False, na_values=[""])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transfer_risk.callbacks import Tell
 from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.files import write_text
+from transfer_risk.layouts.reading import recognised
 from transfer_risk.study.cohorts import TASKS, pretrain_source, write_cohorts
 from transfer_risk.study.jobs import Row, run_jobs
 from transfer_risk.study.programs import tell
@@ -194,7 +195,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         raise ValueError("--allow-missing needs --data, the folder that is incomplete; got none")
     if partitions and not data:
         raise ValueError("--partitions needs --data, the folder of FeTS that it divides; got none")
-    if data and not partitions and anatomy == "partitions":
+    if data and not partitions and (anatomy == "partitions" or _fets(data)):
         raise ValueError(
             "--data needs --partitions, the csv of FeTS (partitioning_2.csv); got none"
         )
@@ -215,6 +216,12 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
         allow_missing=allow_missing,
         progress=tell,
     )
+
+
+def _fets(data: Path) -> bool:
+    """Whether a data folder is, or holds, one of FeTS."""
+    places = [data, *data.iterdir()] if data.is_dir() else []
+    return any(recognised(place) == "fets" for place in places if place.is_dir())
 
 
 def _claim(place: Path, settings: Mapping[str, Any]) -> None:
