@@ -46,30 +46,33 @@ def preprocessing(
             if "orientation" in made and len(set(found.get("spacing", ()))) > 1:
                 raise _no_equal(where, "an Orientation after a Spacing of unequal voxel sizes")
             found |= made
-    inferer = followed(config.get("inferer", {}), config, f"{file}: inferer")
-    if _kind(inferer) == "SlidingWindowInferer":
-        given = resolved(
-            {k: inferer[k] for k in ("roi_size", "overlap") if k in inferer},
-            config,
-            f"{file}: inferer",
-        )
-        size = given.get("roi_size") or []
+    if (windows := _windows(config, file)) is not None:
+        size = windows.get("roi_size") or []
         found |= {
             "size": [size] * dims if isinstance(size, int) else list(size),
-            "overlap": given.get("overlap", 0.25),
+            "overlap": windows.get("overlap", 0.25),
         }
     return found
 
 
 def blending(config: Mapping[str, Any], file: Path) -> tuple[str, ...]:
     """A sentence where the bundle's inferer does not blend its windows with Gaussian weights, as is done here."""
+    if (windows := _windows(config, file)) is None:
+        return ()
+    mode = windows.get("mode", "constant")
+    said = f"{file}: inferer blends its windows with {mode} weights; here they are Gaussian"
+    return () if str(mode).lower().endswith("gaussian") else (said,)
+
+
+def _windows(config: Mapping[str, Any], file: Path) -> Mapping[str, Any] | None:
+    """What the bundle tells its sliding-window inferer, of what matters here; None where it has no such inferer."""
     where = f"{file}: inferer"
     inferer = followed(config.get("inferer", {}), config, where)
     if _kind(inferer) != "SlidingWindowInferer":
-        return ()
-    mode = resolved({"mode": inferer.get("mode", "constant")}, config, where)["mode"]
-    said = f"{where} blends its windows with {mode} weights; here they are Gaussian"
-    return () if str(mode).lower().endswith("gaussian") else (said,)
+        return None
+    given = {k: inferer[k] for k in ("roi_size", "overlap", "mode") if k in inferer}
+    windows: Mapping[str, Any] = resolved(given, config, where)
+    return windows
 
 
 def _transform(given: Mapping[str, Any], where: str, dims: int, channels: Any) -> dict[str, Any]:
