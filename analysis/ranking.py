@@ -8,12 +8,13 @@ same target, with 95 % t intervals over targets). A killed run goes on.
 
 `--seed 12` audits the scores on other subjects, with the recipes that `recipes.py --seed 12` confirms and after its 1,000
 iterations too; and, with tuned decisions as `tuned.py` has them, with the recipe, its encoder frozen or not, and with CE +
-Dice, nothing frozen. The results are ranking_confirmed*.csv then.
+Dice, nothing frozen. The results are ranking_confirmed*.csv then. Any other seed audits what `tuned.py` of that seed
+confirms, with tuned decisions, in ranking_unfrozen*.csv.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,11 @@ TUNED = {
     **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""
-OTHERS = {"type": int, "help": "Of other subjects than seed 10's: recipes with Dice, for long too."}
+CONFIRMED = 12
+OTHERS = {
+    "type": int,
+    "help": "Of other subjects than seed 10's: 12 for recipes with Dice, others for nothing frozen.",
+}
 AGAINST = ("random", "leep")
 """Choices whose regret is taken from that of each score, target by target."""
 NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
@@ -37,8 +42,11 @@ NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     options = study.job_options(__doc__, {**study.DATA_OPTIONS, "--seed": OTHERS})
-    other = options.seed is not None
-    name = "ranking_confirmed" if other else "ranking"
+    name, dice = "ranking", dice_of
+    if options.seed is not None:
+        name, dice = "ranking_unfrozen", unfrozen_dice
+    if options.seed == CONFIRMED:
+        name, dice = "ranking_confirmed", confirmed_dice
     parts = []
     plans = study.transfer_studies(options)
     for plan in plans:
@@ -47,8 +55,8 @@ def main() -> None:
         targets = own[: 1 if options.size == "smoke" else 6]
         pairs = [(s, t) for t in targets for s in own if s != t]
         table = scores_of(plan, own, targets, plan.prepare(pairs))
-        reached = confirmed_dice(plan, pairs) if other else dice_of(plan, pairs)
-        parts.append(table.merge(wide(reached), on=["task", "seed", "source"]))
+        reached = wide(dice(plan, pairs))
+        parts.append(table.merge(reached, on=["task", "seed", "source"]))
     table = pd.concat(parts, ignore_index=True)
     study.write_table(table, options.out / f"{name}.csv", digits="%.6g")
     reached = [c.removeprefix("reached[")[:-1] for c in table if c.startswith("reached[")]
@@ -97,6 +105,19 @@ def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> p
     both = plan.run(jobs, f"ranking-tuned-{plan.cohort}-{plan.first_seed}")
     tuned = both[both["decision"] == "tuned"]
     rows = pd.concat([plain, tuned.assign(recipe=tuned["recipe"] + ", tuned")])
+    return by_iterations(rows, ends)
+
+
+def unfrozen_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
+    """The same, with tuned decisions, of what is trained with nothing frozen, and of vanilla."""
+    ends = (plan.size.stops[-1], *plan.size.long)
+    jobs = plan.jobs(pairs, study.UNFREEZING, stops=ends, tuned="every")
+    rows = plan.run(jobs, f"ranking-unfrozen-{plan.cohort}-{plan.first_seed}")
+    return by_iterations(rows[rows["decision"] == "tuned"], ends)
+
+
+def by_iterations(rows: pd.DataFrame, ends: Sequence[int]) -> pd.DataFrame:
+    """Rows of these numbers of iterations, all but the first named in the recipe."""
     rows = rows[rows["iterations"].isin(ends)]
     words = rows["recipe"] + ", " + rows["iterations"].astype(str) + " iterations"
     return rows.assign(recipe=rows["recipe"].where(rows["iterations"] == ends[0], words))

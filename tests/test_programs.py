@@ -160,6 +160,14 @@ def test_recipes_and_ranking_are_confirmed_on_the_seed_that_is_given(tmp_path, p
         assert tuned == {f"{recipe}, tuned"} | unfrozen
 
 
+def audit(out, seed):
+    """Summary of ranking.py on the models that another study of this seed left in its folder."""
+    command = [sys.executable, str(ROOT / "analysis" / "ranking.py"), "--smoke", "--seed", seed]
+    result = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return pd.read_csv(out / "ranking_unfrozen_summary.csv")
+
+
 def test_what_was_decided_after_the_tuned_runs_is_confirmed_on_another_seed(tmp_path):
     command = [sys.executable, str(ROOT / "analysis" / "tuned.py"), "--smoke", "--seed", "13"]
     result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
@@ -173,6 +181,7 @@ def test_what_was_decided_after_the_tuned_runs_is_confirmed_on_another_seed(tmp_
     unfrozen = {"vanilla, nothing frozen", "CE + Dice, nothing frozen"}
     scratch = {"scratch", "scratch, CE + Dice"}
     assert set(table["recipe"]) == {"vanilla", "vanilla, longer"} | unfrozen | scratch
+    assert set(audit(tmp_path, "13")["recipe"]) == unfrozen | {"vanilla"}
     for end, reference in {"": "vanilla, longer", "_unfrozen": "vanilla, nothing frozen"}.items():
         summary = pd.read_csv(tmp_path / f"tuned_confirmed{end}_summary.csv")
         assert set(summary["recipe"]) == set(table["recipe"])
