@@ -121,3 +121,13 @@ def test_the_step_that_reaches_a_class_is_that_of_the_decision_itself(seed):
         value = own * step
         wanted += ~((value > rest) | ((value == rest) & first))
     assert torch.equal(_not_reaching(own, rest, first), wanted)
+
+
+def test_only_a_source_of_the_classes_of_the_task_has_its_decision_tuned(tmp_path):
+    task = tr.load_task(write_blobs(tmp_path, classes=("a", "b"), cases=4))
+    for classes in (("background", "b", "a"), ("background", "a")):
+        words = (
+            r"must have the classes of task blobs in their order, \['background', 'a', 'b'\].* got"
+        )
+        with pytest.raises(ValueError, match=words):
+            tr.tune_decision(make_source(classes), task)

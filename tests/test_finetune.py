@@ -200,6 +200,12 @@ def test_resuming_what_is_finished_or_unknown(folder):
     refused(tune(folder, source="run"), "source = '../source', not '.'")
 
 
+def test_the_model_of_a_finished_run_has_the_same_path_as_when_it_was_made(folder):
+    source, task = tr.load_source(folder / "source"), tr.load_task(folder / "tasks" / "blobs.toml")
+    recipe, out = tr.Recipe(iterations=1, batch=1), folder / "twice"
+    assert [tr.finetune(source, task, recipe, out=out).path for _ in "ab"] == [str(out)] * 2
+
+
 @pytest.mark.parametrize("options", [(), ("--init", "random")])
 def test_measures_and_maps_that_a_finished_run_has_lost_are_made_again(folder, options):
     assert tune(folder, *options).exit_code == 0
@@ -369,6 +375,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, folder, kind):
     for name in ("model/model.safetensors", "model/source.toml", "metrics.csv", "config.toml"):
         assert (uninterrupted / name).read_bytes() == (folder / "run" / name).read_bytes(), name
     assert not list((folder / "run").rglob(".*"))
+    whole = tr.load_run(folder / "run")
+    steps = sum(row["seconds"] for row in whole.log())
+    assert whole.manifest["seconds"]["training"] >= steps - 0.01  # of both parts
 
 
 def stop(*_args, **_kwargs):

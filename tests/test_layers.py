@@ -25,7 +25,7 @@ LEVELS = [  # modules of one level never import each other
         "callbacks",
         "options",
     },
-    {"imagefiles"},
+    {"imagefiles", "drawers"},
     {"outfolders"},
     {"transferability", "tables", "verdicts", "scoretables", "reached"},
     {"riskmap", "overlaps"},

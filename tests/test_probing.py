@@ -128,6 +128,11 @@ def test_what_cannot_be_probed_is_unknown_and_said(task):
     source.network.head = torch.nn.Conv2d(4, 2, 3, padding=1)
     with pytest.raises(ValueError, match="head probe needs a 1x1 convolution as last layer; head"):
         begin(source, task, tr.Recipe(head="probe"))
+    source.network.head = torch.nn.Conv2d(4, 2, 1, bias=False)
+    with pytest.raises(
+        ValueError, match="head probe needs a last layer with a bias; head has none"
+    ):
+        begin(source, task, tr.Recipe(head="probe"))
     stored = tr.Source("maps", torch.nn.Identity(), CLASSES, (), stored=lambda _: None)
     scored = tr.score(make_source(), task)
     result = probed(scored, stored, task)

@@ -2,9 +2,11 @@
 
 import errno
 import itertools
+import os
 from dataclasses import replace
 from functools import reduce
 from operator import add
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,9 +211,18 @@ def test_a_full_temporary_folder_is_named(task, monkeypatch):
         def write(self, _):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
     with pytest.raises(OSError, match="set TMPDIR to a folder with more space"):
         collect(make_source(), task.cases[:1], task, mapped=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are listed on Linux")
+def test_open_files_do_not_grow_with_the_cases(task):
+    before = len(os.listdir("/proc/self/fd"))
+    cases = [replace(c, id=f"{c.id}_{k}") for c in task.cases for k in range(20)]
+    samples = collect(make_source(), cases, task, mapped=True)
+    assert len(samples.ids) == len(cases) > 60
+    assert len(os.listdir("/proc/self/fd")) - before <= 6
 
 
 def test_few_cases_are_nested_by_seed(task):

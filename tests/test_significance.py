@@ -96,6 +96,7 @@ def test_few_cases_are_told_that_the_test_cannot_reach_the_level():
     assert power_sentence(5, 1) == (
         "With 5 cases the signed-rank test cannot reach .05: its smallest p is 0.0625; it needs 6 cases",
     )
+    assert power_sentence(4, 1, "patient")[0].startswith("With 4 patients the signed-rank test")
     (sentence,) = power_sentence(6, 3)
     assert "0.0312, 0.0938 after Holm's correction; it needs 7 cases" in sentence
 

@@ -202,6 +202,7 @@ def test_padding_stays_zero_under_augmentation():
     [
         ({}, True),
         ({"min_foreground": 0.01}, False),
+        ({"divisor": "image"}, True),
         ({"divisor": "pixels"}, False),
         ({"method": "vanilla"}, False),
     ],
@@ -215,6 +216,16 @@ def test_faint_foreground_warns_once_where_it_divides(task, monkeypatch, options
     assert len(found) == warned
     if warned:
         assert "--min-foreground 0.05 would keep the weight" in str(found[0].message)
+
+
+@pytest.mark.parametrize(("divisor", "told"), [("image", "an image"), ("batch", "")])
+def test_an_image_with_faint_foreground_counts_where_it_is_divided_alone(divisor, told):
+    labels = torch.zeros(3, 64, 64, dtype=torch.long)
+    labels[0, :32] = labels[1, 0, 0] = 1
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert fitting._warned(labels, tr.Recipe(divisor=divisor)) == bool(told)
+    assert [told in str(w.message) for w in found] == [True] * bool(told)
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_try(task):
@@ -308,4 +319,5 @@ def test_tuning_without_validation_sees_few_shot_slices_alone(task, monkeypatch)
         recipe = tr.Recipe(decision="tuned", **options)
         made = finish(begin(make_source(), task, recipe), task, recipe)
         assert made.trained["tuned_on"] == words
+        assert len(made.trained["cases"]) == len(task.split("train"))  # those it was tuned on too
         assert sum(y.numel() for _, _, y in seen[-1]) == slices * 16 * 12

@@ -160,7 +160,8 @@ class Comparison:
                 there = self.values[other.name, "after", "dice"]
                 sentences += empty_sentences(run.name, after, other.name, there, self.cases)
         known = min((c.difference.units for c in self.contrasts), default=0)
-        return (*sentences, *power_sentence(known, len(self.contrasts)))
+        what = "patient" if len(set(self.groups)) < len(self.groups) else "case"
+        return (*sentences, *power_sentence(known, len(self.contrasts), what))
 
 
 def compare(runs: Sequence[Run], *, base: float = 10.0, progress: Tell | None = None) -> Comparison:

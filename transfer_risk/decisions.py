@@ -42,7 +42,16 @@ def tune_decision(
     cases: Sequence[Case] | None = None,
     progress: Tell | None = None,
 ) -> Decision:
-    """Offsets with the best mean foreground Dice of a source of the task on its training cases, or on the given ones."""
+    """Offsets with the best mean foreground Dice of a source of the task on its training cases, or on the given ones.
+
+    Raises:
+        ValueError: if the source has not the task's classes in their order, a case cannot be used, or there is none.
+    """
+    if tuple(source.classes) != tuple(task.classes):
+        raise ValueError(
+            f"source {source.name} must have the classes of task {task.name} in their order, {list(task.classes)}, to have "
+            f"its decision tuned; got {list(source.classes)}"
+        )
     used = task.split("train") if cases is None else cases
     return tuned(Predictions(source, task, used, progress=progress, every_slice=True))
 

@@ -119,7 +119,7 @@ def _finished(
     stages = stages_of(source, student, recipe)
     if not all(path.is_file() for path in results_of(folder.path, stages, task)):
         measure_run(folder, stages, task, recipe, tell)
-    return student
+    return replace(student, path=str(folder.path))
 
 
 def _trained(
@@ -167,6 +167,7 @@ def _record(
 ) -> dict[str, object]:
     """What the manifest of a finished run says of it."""
     began, trained, finished = clock
+    training = trained - began + start.state.resumed
     return {
         "finished": True,
         "command": list(command),
@@ -178,7 +179,7 @@ def _record(
         "absent": list(start.absent),
         "head": "kept" if start.kept_head else "new",
         "seconds": {
-            "training": round(trained - began, 2),
+            "training": round(training, 2),
             "evaluation": round(finished - trained, 2),
         },
     }

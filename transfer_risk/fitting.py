@@ -38,6 +38,7 @@ class State:
         schedule: Of the learning rate.
         objective: Its running sums are state too.
         log: Rows iteration, loss, lr, share of foreground, seconds.
+        resumed: Seconds of the steps that were done before it was restored.
     """
 
     network: nn.Module
@@ -45,6 +46,7 @@ class State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     objective: Objective
     log: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+    resumed: float = 0.0
 
     @classmethod
     def of(cls, network: nn.Module, objective: Objective, recipe: Recipe) -> State:
@@ -91,6 +93,7 @@ class State:
         self.schedule.load_state_dict(saved["schedule"])
         self.objective.overlap = saved["overlap"]
         self.log = [(int(row[0]), *row[1:]) for row in saved["log"].tolist()]
+        self.resumed = sum(row[-1] for row in self.log)
 
 
 def fit(
@@ -123,6 +126,7 @@ def fit(
     if state.iteration >= recipe.iterations:
         network.eval().to("cpu")
         return
+    network.to(recipe.device)
     features = features or Features.of(student, samples, recipe)
     logits_of = features.logits if features else lambda batch: student.logits(batch.images)
     training_mode(network)
@@ -135,7 +139,7 @@ def fit(
         rate = float(state.schedule.get_last_lr()[0])
         state.schedule.step()
         share = _foreground(batch.labels)
-        warned = warned or _warned(share, recipe)
+        warned = warned or _warned(batch.labels, recipe)
         state.log.append((step, value, rate, share, time.perf_counter() - start))
         if progress:
             progress(step, value)
@@ -171,17 +175,20 @@ def _stepped(
     return value
 
 
-def _warned(share: float, recipe: Recipe) -> bool:
-    """Whether a batch with this share of foreground was warned of: its loss is divided by very little."""
-    divided = recipe.method in DIVIDED and recipe.divisor != "pixels"
-    faint = divided and recipe.min_foreground < share < FAINT
-    if faint:
-        warnings.warn(
-            f"foreground is {share:.1e} of the valid pixels in a batch, which divide its loss; --min-foreground "
-            f"{BOUNDED:g} would keep the weight of such batches in bounds",
-            stacklevel=3,
-        )
-    return faint
+def _warned(labels: Tensor, recipe: Recipe) -> bool:
+    """Whether a batch was warned of, whose loss, or that of one of its images, is divided by very little foreground."""
+    if recipe.method not in DIVIDED or recipe.divisor == "pixels":
+        return False
+    parts, where = ([labels], "a batch") if recipe.divisor != "image" else (labels, "an image")
+    share = min((s for s in map(_foreground, parts) if s > recipe.min_foreground), default=1.0)
+    if share >= FAINT:
+        return False
+    warnings.warn(
+        f"foreground is {share:.1e} of the valid pixels of {where}, which divide its loss; --min-foreground "
+        f"{BOUNDED:g} would keep the weight of such in bounds",
+        stacklevel=3,
+    )
+    return True
 
 
 def _diverged(what: str, step: int, recipe: Recipe) -> FloatingPointError:

@@ -97,8 +97,8 @@ def negative_transfer(
 ) -> NegativeTransfer:
     """Where a fine-tuned model is worse than one from scratch, beside the source's risk; one case in memory at a time.
 
-    Voxels are those of the task's selected slices, as for maps; T is on the smoothed joint of the other cases (a single
-    case has its own). Both models count by their stored decisions. Dice is over all slices.
+    Voxels are those of the task's selected slices, as for maps; T is on the smoothed joint of the other patients' cases
+    (those of a single patient have their own). Both models count by their stored decisions. Dice is over all slices.
 
     Args:
         source: What the student was fine-tuned from; of any classes.

@@ -23,9 +23,14 @@ def ancestors_after(source: Source) -> list[dict[str, Any]]:
 
 
 def seen_cases(source: Source, task: Task, ids: Iterable[str]) -> list[str]:
-    """Those of a task's cases that it, or a source that it was fine-tuned from, was trained on, on the same data set."""
+    """Those of a task's cases of whose patient it, or a source that it was fine-tuned from, has seen one in training.
+
+    Cases count by their ids, on the same data set.
+    """
     found = {case for t in _on_data_of(task, source) for case in t.get("cases", ())}
-    return sorted(set(ids) & found)
+    units = {c.id: c.unit for c in task.cases}
+    known = found | {units[case] for case in found if case in units}
+    return sorted(case for case in set(ids) if case in found or units.get(case) in known)
 
 
 def seen_note(source: Source, task: Task, ids: Sequence[str], what: str) -> str:
@@ -41,7 +46,8 @@ def seen_note(source: Source, task: Task, ids: Sequence[str], what: str) -> str:
     unknown = not all("cases" in t for t in _on_data_of(task, source))
     if seen:
         more = f", and on {data} cases that are not known" if unknown else ""
-        count = f"{len(seen)} of the {len(ids)} {what} cases"
+        others = ", or on others of their patients" if any(c.group for c in task.cases) else ""
+        count = f"{len(seen)} of the {len(ids)} {what} cases{others}"
         return f"source {source.name} was trained on {count}{more}"
     known = f"whether on the {what} cases is not known"
     return f"source {source.name} was trained on {data} too; {known}" if unknown else ""

@@ -44,9 +44,14 @@ def probe_head(student: Source, samples: Samples, objective: Objective, *, seed:
     is made twice: plain, for a first soft Dice of each class, and weighted by it.
 
     Raises:
-        ValueError: if the last layer is no 1x1 convolution.
+        ValueError: if the last layer is no 1x1 convolution, or has no bias.
     """
     layer = probed_layer(student)
+    if layer.bias is None:
+        name = head_name(student.network, student)
+        raise ValueError(
+            f"head probe needs a last layer with a bias; {name} has none. Use --head keep or new"
+        )
     rng = np.random.default_rng([seed, 3])
     recalibrate(student, samples, rng)
     pixels = pixels_of(student, samples, layer, rng)
@@ -58,8 +63,7 @@ def probe_head(student: Source, samples: Samples, objective: Objective, *, seed:
         weight, bias = fitted(pixels, classes, objective.class_risks().float())
     with torch.no_grad():
         layer.weight.copy_(weight.reshape(layer.weight.shape))
-        if layer.bias is not None:
-            layer.bias.copy_(bias)
+        layer.bias.copy_(bias)
 
 
 def probed_layer(source: Source) -> Any:

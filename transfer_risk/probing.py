@@ -120,4 +120,5 @@ def _measured(
             likelihood[case] += float(row[valid].gather(-1, target[:, None]).sum())
             counts[case] += overlaps(row[valid].argmax(-1), target, len(bias))
     means = mean_known(overlap_dice(counts)[:, 1:].T)
-    return np.stack([means, likelihood / np.maximum(counts[..., 2].sum(1), 1)])
+    pixels = counts[..., 2].sum(1)
+    return np.stack([means, likelihood / np.where(pixels > 0, pixels, np.nan)])

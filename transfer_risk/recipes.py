@@ -31,7 +31,7 @@ class Recipe:
             source and target have equally many classes, with the same names or none in common, else new.
         init: `source`, or `random`: from scratch, nothing frozen.
         n_cases: Few-shot: only so many training cases (0 = all); nested for one seed.
-        n_slices: Few-shot: only so many training slices (0 = all); nested for one seed.
+        n_slices: Few-shot: only so many training slices (0 = all); nested for one seed, n_cases and validation.
         validation: Share of the training cases that is kept for tuning the decision.
         dice_weight: Weight of a soft Dice loss that is added.
         augment: Flip along the first in-plane axis and vary intensity; image, label and risk move together.

@@ -15,6 +15,8 @@ from transfer_risk.volumes import read_labelled
 def few_shot(task: Task, recipe: Recipe) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
     """Training and validation cases: nested subsets by seed of cases and of slices, whole groups for validation.
 
+    Subsets of slices are nested for one number of cases and one share of validation, whose slices do not count.
+
     Raises:
         ValueError: if more is asked for than there is, or no case is left for training.
     """

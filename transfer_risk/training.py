@@ -175,7 +175,8 @@ def finish(start: Start, task: Task, recipe: Recipe, *, tell: Tell | None = None
     cases = start.validation or start.training
     decision = tune_decision(student, task, cases=cases, progress=tell)
     trained = dict(student.trained) | {
-        "tuned_on": "validation cases" if start.validation else "training cases"
+        "cases": [c.id for c in (*start.training, *start.validation)],
+        "tuned_on": "validation cases" if start.validation else "training cases",
     }
     return replace(student, decision=decision, trained=trained)
 

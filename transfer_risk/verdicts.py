@@ -91,17 +91,17 @@ def seen_sentence(run: str, seen: Sequence[str], cases: Sequence[str]) -> tuple[
     )
 
 
-def power_sentence(cases: int, comparisons: int) -> tuple[str, ...]:
-    """A sentence where so few cases cannot reach p < .05 whatever they say; none where they can."""
-    if not comparisons or smallest_p(cases, comparisons) < LEVEL:
+def power_sentence(units: int, comparisons: int, what: str = "case") -> tuple[str, ...]:
+    """A sentence where so few cases (or patients) cannot reach p < .05 whatever they say; none where they can."""
+    if not comparisons or smallest_p(units, comparisons) < LEVEL:
         return ()
     times = f" and {comparisons} comparisons" if comparisons > 1 else ""
     corrected = (
-        f", {smallest_p(cases, comparisons):.3g} after Holm's correction" if comparisons > 1 else ""
+        f", {smallest_p(units, comparisons):.3g} after Holm's correction" if comparisons > 1 else ""
     )
     return (
-        f"With {_cases(cases)}{times} the signed-rank test cannot reach .05: its smallest p is "
-        f"{smallest_p(cases):.3g}{corrected}; it needs {needed_cases(comparisons)} cases",
+        f"With {_number(units, what)}{times} the signed-rank test cannot reach .05: its smallest p is "
+        f"{smallest_p(units):.3g}{corrected}; it needs {_number(needed_cases(comparisons), what)}",
     )
 
 
@@ -116,4 +116,8 @@ def _mean(difference: Differences, groups: Sequence[str]) -> str:
 
 
 def _cases(number: int) -> str:
-    return f"{number} case" if number == 1 else f"{number} cases"
+    return _number(number, "case")
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
