@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from blob_folder import make_source
 from command_line import run
 from safetensors.torch import save_file, save_model
 from torch import nn
 
 import transfer_risk as tr
+from transfer_risk.cli.shared import Reading
 from transfer_risk.encoders import encoder_parameters
 from transfer_risk.heads import adapted_source
 from transfer_risk.prediction import predict_images
@@ -816,3 +820,50 @@ def test_transforms_by_reference_are_read(bundle):
     assert not tr.load_source(bundle).notes or "preprocessing" not in " ".join(
         tr.load_source(bundle).notes
     )
+
+
+def test_a_bundle_downloads_nothing(bundle, monkeypatch):
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_a, **_k: pytest.fail("fetched"))
+    monkeypatch.setattr("monai.apps.utils.download_url", lambda *_a, **_k: pytest.fail("fetched"))
+    table = {
+        "_target_": "HoVerNet",
+        "mode": "fast",
+        "out_classes": 2,
+        "pretrained_url": "http://x/y",
+    }
+    change(bundle, network_def=table)
+    with pytest.raises(ValueError, match=r"model\.pt: "):  # of another network
+        tr.load_source(bundle)
+
+
+def test_a_network_whose_package_is_missing_says_so(bundle, monkeypatch):
+    def lacking(**_):
+        raise ImportError("import einops (No module named 'einops').\n\nFor details")
+
+    words = r"UNet needs a package that is missing \(import einops .*'einops'\)\.\); install it"
+    monkeypatch.setattr("transfer_risk.adapters.bundle.network_class", lambda *_: lacking)
+    with pytest.raises(ValueError, match=words):
+        tr.load_source(bundle)
+
+
+def test_a_damaged_program_and_an_unreadable_file_leave_the_other_sources(tmp_path, monkeypatch):
+    path = tmp_path / "net.ts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(torch.nn.Conv2d(1, 2, 1)).save(path)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = next(i for i in archive.infolist() if i.filename.endswith(".py"))
+    place = member.header_offset + 30 + len(member.filename) + 64
+    data[place : place + 40] = bytes(40)
+    path.write_bytes(data)
+    saved = tr.save_source(make_source(), tmp_path / "s")
+    (made,), (words,) = Reading().load([str(path), str(saved)])
+    assert made.name == "source" and f"{path}: cannot be loaded as an exported network" in words
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("transfer_risk.adapters.exported.kind_of", refuse)
+    _, (words,) = Reading().load([str(path), str(saved)])
+    assert words == f"{path}: Permission denied"

@@ -110,3 +110,17 @@ def test_cases_or_cells_are_averaged():
     assert pooled_mean(rows) == pytest.approx(1.9 / 3)
     assert pooled_mean(rows, "recall") == pytest.approx(1.5 / 4)
     assert math.isnan(pooled_mean(rows, "hd95"))
+
+
+def test_too_little_memory_is_a_sentence_and_other_errors_are_not(task):
+    class Huge(torch.nn.Module):
+        def forward(self, _):
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
+            )
+
+    huge = replace(make_source(), network=Huge())
+    with pytest.raises(
+        ValueError, match=r"probabilities of the image, 2 classes, need more memory"
+    ):
+        tr.score(huge, task)

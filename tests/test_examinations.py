@@ -131,7 +131,9 @@ def test_nothing_is_said_or_moved_where_no_channel_is_missing(tmp_path, missing)
     model = source("T1", "T2", missing_channels=missing, trained=trained)
     paths, failed = write_predictions(model, files, tmp_path / "out", tell=told.append)
     assert not failed and content(paths[0]) == {1} and not told
-    lone, failed = write_predictions(source("T1", "T2"), files[1:], tmp_path, tell=told.append)
+    lone, failed = write_predictions(
+        source("T1", "T2"), files[1:], tmp_path / "lone", tell=told.append
+    )
     assert not lone and failed and not told
 
 

@@ -6,9 +6,11 @@ import tomllib
 
 import pytest
 import tomli_w
+from blob_folder import write_dataset
 from folders import LABELS, decathlon, nnunet, refused, save, tasks
 
 import transfer_risk as tr
+from transfer_risk.layouts import folders
 
 
 def edited(path, old, new):
@@ -237,3 +239,19 @@ def test_0_is_no_background_on_ct_of_the_decathlon(tmp_path):
     (root / "dataset.json").write_text(text.replace('"T1"', '"CT"'))
     (path,) = tr.write_tasks(root, tmp_path / "t")
     assert tr.load_task(path).training.normalise == "zscore"
+
+
+def test_a_folder_beside_the_data_that_may_not_be_read_is_passed_over(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "Dataset001_Blobs")
+    (tmp_path / "lost+found").mkdir()
+    known = folders.recognised
+
+    def recognised(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder / "dataset.json"))
+        return known(folder)
+
+    monkeypatch.setattr(folders, "recognised", recognised)
+    told = []
+    assert len(tr.write_tasks(tmp_path, tmp_path / "tasks", note=told.append)) == 1
+    assert told == [f"passed over: {tmp_path / 'lost+found'}: may not be read"]

@@ -70,6 +70,7 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path):
         (("pretrain", "TASK", "--iterations", 10**6), "pretraining.pretrain"),
         (("score", "TASK", "s0"), "ranking.rank_sources"),
         (("map", "TASK", "s0"), "mapping.write_stages"),
+        (("finetune", "TASK", "s0"), "finetuning.begin"),
         (("predict", "s0", "image.nii.gz"), "examinations.predict"),
         (("compare", "one"), "comparison.compare"),
         (("audit", "one", "results.csv"), "auditing.audit"),
@@ -254,3 +255,20 @@ def test_predictions_ask_before_the_first_image(folder, monkeypatch):
     save(path, np.zeros(SHAPE, np.float32))
     with pytest.raises(OSError, match=r"out: could not be written \(No space left on device"):
         write_predictions(tr.load_source(folder / "s0"), [path], folder / "out")
+
+
+def test_a_manifest_of_somebody_else_is_not_written_over(folder):
+    out = folder / "run"
+    out.mkdir()
+    (out / "manifest.json").write_text('{"files": []}')
+    words = ("finetune", folder / "tasks" / "blobs.toml", folder / "s0", "--out", out)
+    refused(run(*words, "--iterations", 1), f"{out / 'manifest.json'}: is no manifest")
+    assert (out / "manifest.json").read_text() == '{"files": []}'
+
+
+def test_predictions_are_not_written_among_the_images(folder):
+    path = folder / "images" / "a_0000.nii.gz"
+    save(path, np.zeros(SHAPE, np.float32))
+    words = f"{folder / 'images'}: holds data of the examinations (a_0000.nii.gz)"
+    refused(run("predict", folder / "s0", path, "--out", folder / "images"), words)
+    assert names(folder / "images") == ["a_0000.nii.gz"]

@@ -13,7 +13,7 @@ from transfer_risk.callbacks import Tell
 from transfer_risk.channels import channel_note, expected_channels
 from transfer_risk.files import check_writable, stem_and_ending
 from transfer_risk.imagefiles import as_stored, channel_count, file_and_channel, note_of, write
-from transfer_risk.outfolders import check_replaceable
+from transfer_risk.outfolders import check_apart, check_replaceable
 from transfer_risk.prediction import predict, reason, refuse_stored
 from transfer_risk.sources import Source
 
@@ -42,8 +42,8 @@ def write_predictions(
         tell: Called with a sentence on channels that were stood in for, once for each kind.
 
     Raises:
-        ValueError: before anything is written, if two examinations have one name, two files are one channel, or an image
-            or another file that is no prediction would be written over.
+        ValueError: before anything is written, if two examinations have one name, two files are one channel, the folder
+            holds an image, or a file that is no prediction would be written over.
         OSError: likewise, if the folder cannot be written.
     """
     refuse_stored(source, "predict a new image")
@@ -52,6 +52,7 @@ def write_predictions(
     found = examinations(images, len(source.channels), wanted=wanted)
     told: set[str] = set()
     _spare(images, [p for name in found for p in _outputs(out, name, probabilities)])
+    check_apart(out, map(str, images), "the examinations")
     check_writable(out)
     for name, files in found.items():
         own = _outputs(out, name, probabilities)

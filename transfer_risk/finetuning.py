@@ -12,6 +12,7 @@ from pathlib import Path
 from transfer_risk.adapters import load_source, refuse_unsavable, save_source, source_files
 from transfer_risk.callbacks import Steps, Tell
 from transfer_risk.evaluation import check_cases
+from transfer_risk.files import check_writable
 from transfer_risk.fitting import State, fit
 from transfer_risk.lineage import seen_cases
 from transfer_risk.loadreport import LoadReport
@@ -60,6 +61,7 @@ def finetune(
             the result could not be saved, a test case cannot be read or is of a size that the network cannot take, no voxel
             of a test case counts, or `out` holds another run (the difference is named), or a finished one without its model
             or log; nothing is written then.
+        OSError: likewise, if `out` cannot be written.
         FloatingPointError: if the loss is no longer finite; the last state is kept.
     """
     options = recipe or Recipe()
@@ -71,6 +73,7 @@ def finetune(
     folder = RunFolder.of(out, source, task, options, resume=resume)
     if folder.finished:
         return _finished(folder, source, task, options, tell)
+    check_writable(out)
     clock = [time.time()]
 
     def check(student: Source) -> None:

@@ -16,14 +16,15 @@ from transfer_risk.callbacks import Tell
 from transfer_risk.channels import in_order
 from transfer_risk.comparison import check_alike
 from transfer_risk.evaluation import predicted_classes, predicted_names
-from transfer_risk.mapping import risk_maps
 from transfer_risk.overlays import empty_figure
 from transfer_risk.pages import Example, plot_examples
+from transfer_risk.passes import Predictions
 from transfer_risk.plotting import add_colour_bar, plot_risk
 from transfer_risk.riskmap import RiskMap
 from transfer_risk.runs import Run
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Case, Task
+from transfer_risk.transfermaps import waiting_maps
 from transfer_risk.views import riskiest_slice
 from transfer_risk.volumes import Volume, read
 
@@ -99,18 +100,21 @@ def plot_maps(
     """
     if not 1 <= len(sources) <= 2:
         raise ValueError(f"sources must be one, or two to compare; got {len(sources)}")
-    tell = progress or (lambda _: None)
-    made = []
-    for source in sources:
-        tell(f"{source.name}: mapping the test cases")
-        made.append(risk_maps(source, task))
-    span = reduce(or_, (next(iter(m.values())).span for m in made))
-    maps = {case: tuple(RiskMap(m[case].transferability, span) for m in made) for case in made[0]}
-    totals = {case: _total(m) for case, m in maps.items()}
-    examples = [
-        Example(case.id, *_predicted(sources[-1], task, case), maps[case.id])
-        for case in cases or _riskiest(task.split("test"), totals)
-    ]
+    used = task.split("test")
+    passes = (Predictions(source, task, used, progress=progress) for source in sources)
+    with waiting_maps(passes) as waiting:
+        if waiting.failed:
+            raise ValueError("; ".join(waiting.failed.values()))
+
+        def maps(case: Case) -> tuple[RiskMap, ...]:
+            values = (waiting.transferability(k, case) for k in range(len(sources)))
+            return tuple(RiskMap(v, waiting.span) for v in values)
+
+        totals = {} if cases else {case.id: _total(maps(case)) for case in used}
+        examples = [
+            Example(case.id, *_predicted(sources[-1], task, case), maps(case))
+            for case in cases or _riskiest(used, totals)
+        ]
     risks = ("risk",) if len(sources) == 1 else ("risk before", "risk after")
     names = predicted_names(sources[-1], task)
     return _figure(examples, task, names, risks, index, channel, width)

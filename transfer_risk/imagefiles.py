@@ -19,6 +19,7 @@ from transfer_risk.files import written
 
 Array = NDArray[Any]
 SPACING_TOLERANCE = 1e-3  # mm
+HEADER = ", or copy its header to the other, if that alone was lost"
 DIRECTION_TOLERANCE = 1e-4
 NOTE = 79
 """Longest header description in bytes."""
@@ -82,7 +83,8 @@ def _opened(path: str) -> tuple[Any, tuple[int, ...], Array]:
     if len(shape) == 2:
         shape = (*shape, 1)
     if len(shape) != 3:
-        raise ValueError(f"{path}: must be a 3D image; got shape {shape}")
+        more = "; write each channel into a file of its own" if len(shape) == 4 else ""
+        raise ValueError(f"{path}: must be a 3D image; got shape {shape}{more}")
     if not np.isfinite(affine).all() or np.isnan(orientations.io_orientation(affine)).any():
         raise ValueError(
             f"{path}: has an affine without three directions ({affine[:3].tolist()}); write its geometry again"
@@ -166,17 +168,17 @@ def same_geometry(
     scale, other_scale = voxel_sizes(affine), voxel_sizes(other)
     if np.abs(scale - other_scale).max() > SPACING_TOLERANCE:
         raise ValueError(
-            f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them"
+            f"{other_path}: has spacing {other_scale} mm, {path} has {scale}; resample one of them{HEADER}"
         )
     if not (oriented(path) and oriented(other_path)):
         return
     if np.abs(affine[:3, :3] / scale - other[:3, :3] / other_scale).max() > DIRECTION_TOLERANCE:
         raise ValueError(
-            f"{other_path}: has other axis directions than {path}; resample one to the other's grid"
+            f"{other_path}: has other axis directions than {path}; resample one to the other's grid{HEADER}"
         )
     if np.abs(affine[:3, 3] - other[:3, 3]).max() > SPACING_TOLERANCE:
         raise ValueError(
-            f"{other_path}: has its origin at {other[:3, 3]}, {path} at {affine[:3, 3]} mm; resample one"
+            f"{other_path}: has its origin at {other[:3, 3]}, {path} at {affine[:3, 3]} mm; resample one{HEADER}"
         )
 
 

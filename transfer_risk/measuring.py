@@ -52,7 +52,8 @@ def measure_run(
     def measure(place: Path, found: Segmented) -> None:
         stage = places[place]
         goal = place / f"{found.case.id}_prediction.nii.gz"
-        stored = as_stored(found.predicted.astype(np.uint8), found.case.images[0])
+        kind = np.uint8 if len(stages[stage].classes) <= 256 else np.int16
+        stored = as_stored(found.predicted.astype(kind), found.case.images[0])
         write(goal, stored, found.affine, note=f"{stages[stage].name}: classes")
         rows[stage] += measured(stages[stage], task, found)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transfer_risk.channels import expected_channels, in_order
 from transfer_risk.grids import Prepared, prepared
 from transfer_risk.imagefiles import same_geometry
 from transfer_risk.outputs import activated
-from transfer_risk.sources import Source
+from transfer_risk.sources import Source, out_of_memory
 from transfer_risk.tasks import Case
 from transfer_risk.volumes import Volume, read_images
 from transfer_risk.windows import blended
@@ -60,26 +61,44 @@ def predict_volume(source: Source, volume: Volume, *, every_slice: bool = True) 
         volume: Image channels in the source's order.
         every_slice: Otherwise slices without a voxel that counts are left at 0. Those with one come first in either case,
             in the same batches, so that their probabilities are the same bits.
+
+    Raises:
+        ValueError: naming the source, if it cannot work on the volume, or there is not enough memory for it.
     """
     labels = None if source.spatial_dims == 3 else volume.labels
     seen = Volume(volume.image, volume.affine, labels)
     del volume, labels  # whoever called may have let go of it too: memory is what 3D is short of
-    ready = prepare(source, seen)
-    del seen
-    images, counts, back = ready.images, ready.counts, ready.back
-    del ready
-    give_back_memory()
-    air = air_of(source, images)
-    if len(images) == 1:
-        result = predict_images(source, images, air=air)
-    else:
-        result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
-        for chosen in (counts, ~counts) if every_slice else (counts,):
-            for places in torch.split(chosen.nonzero()[:, 0], BATCH):
-                if len(places):
-                    result[places] = predict_images(source, images[places], air=air)
-    del images
-    return back(result)
+    with _enough_memory(source):
+        ready = prepare(source, seen)
+        del seen
+        images, counts, back = ready.images, ready.counts, ready.back
+        del ready
+        give_back_memory()
+        air = air_of(source, images)
+        if len(images) == 1:
+            result = predict_images(source, images, air=air)
+        else:
+            result = torch.zeros((len(images), len(source.classes), *images.shape[2:]))
+            for chosen in (counts, ~counts) if every_slice else (counts,):
+                for places in torch.split(chosen.nonzero()[:, 0], BATCH):
+                    if len(places):
+                        result[places] = predict_images(source, images[places], air=air)
+        del images
+        return back(result)
+
+
+@contextmanager
+def _enough_memory(source: Source) -> Iterator[None]:
+    """Running out of memory as a ValueError with a remedy."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ValueError(
+            f"source {source.name}: its probabilities of the image, {len(source.classes)} classes, need more memory than "
+            "there is; take a machine with more, or a part or a coarser grid of the image"
+        ) from error
 
 
 def give_back_memory() -> None:

@@ -43,9 +43,9 @@ def probed(score: Score, source: Source, task: Task) -> Score:
     try:
         found = probe_scores(source, task, cases)
         warnings = score.warnings
-    except ValueError as error:
-        unknown = np.full(len(cases), np.nan)
-        found, warnings = ProbeScores(unknown, unknown), (*score.warnings, f"no probe: {error}")
+    except (ValueError, OSError) as error:  # OSError: training data do not fit on the disk
+        unknown, why = np.full(len(cases), np.nan), getattr(error, "strerror", None) or error
+        found, warnings = ProbeScores(unknown, unknown), (*score.warnings, f"no probe: {why}")
     values = {"probe_dice": found.dice, "probe_log_likelihood": found.log_likelihood}
     rows = tuple(
         (case.id, name, "", float(value))

@@ -72,7 +72,12 @@ class RunFolder:
 
     def _check(self) -> None:
         if not self.begun:
-            if any(p.name != "manifest.json" and not stale(p) for p in self.path.glob("*")):
+            others = [p for p in self.path.glob("*") if not stale(p)]
+            if [p.name for p in others] == [
+                "manifest.json"
+            ]:  # of a run that was killed as it began
+                self.manifest()
+            elif others:
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
             return
         old = read_toml(self.path / "config.toml")

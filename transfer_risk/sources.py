@@ -24,6 +24,13 @@ MISSING = ("", "zero", "repeat")
 ACTIVATIONS = ("softmax", "sigmoid", "regions", "none")
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that there was not enough memory, of the machine or of another device."""
+    said = str(error).lower()
+    words = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(w in said for w in words)
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A pretrained segmentation model and what it expects.
@@ -154,13 +161,15 @@ class Source:
             )
         try:
             outputs = self.network(images)
-        except MemoryError:
-            raise
         except Exception as error:  # whatever a network raises for a size that it cannot take
+            if out_of_memory(error):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+            remedy = "set preprocessing.size to a size that it can take"
+            if isinstance(error, ImportError):
+                remedy = "install the package that is missing"
             raise ValueError(
-                f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); set "
-                "preprocessing.size to a size that it can take"
+                f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); {remedy}"
             ) from error
         with self._named():
             found = head(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from transfer_risk.adapters.programs import export_dangers
 from transfer_risk.adapters.weights import unpickled
 from transfer_risk.sources import Source
 
+DAMAGED = (zipfile.BadZipFile, zlib.error)
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".jit", ".torchscript", ".ckpt", ".bin")
 
 
@@ -89,7 +91,8 @@ class Program(nn.Module):
 
 
 def _scripted(file: Path, trust: bool) -> nn.Module:
-    found = [] if trust else script_dangers(file)
+    with _whole(file):
+        found = [] if trust else script_dangers(file)
     if found:
         raise ValueError(
             f"{file}: is a TorchScript program that calls {', '.join(found)}, which may touch files, so it was not loaded; "
@@ -149,7 +152,7 @@ def _whole(file: Path) -> Iterator[None]:
     """Name the file where it cannot be read."""
     try:
         yield
-    except (RuntimeError, OSError, KeyError, EOFError, AssertionError, zipfile.BadZipFile) as error:
+    except (RuntimeError, OSError, KeyError, EOFError, AssertionError, *DAMAGED) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{file}: cannot be loaded as an exported network ({reason}); copy it again, or export it with torch "

@@ -83,6 +83,10 @@ def built(build: Any, description: Description) -> nn.Module:
     """
     try:
         network = build(**arguments(description))
+    except ImportError as error:
+        raise ValueError(
+            missing_package(f"{description.file}: {description.target}", error)
+        ) from error
     except (TypeError, ValueError, KeyError, RuntimeError, OSError) as error:
         raise ValueError(
             f"{description.file}: {description.target} does not take [network.arguments]: {error}"
@@ -92,6 +96,12 @@ def built(build: Any, description: Description) -> nn.Module:
             f"{description.file}: {description.target} must return a torch.nn.Module; got a {type(network).__name__}"
         )
     return network
+
+
+def missing_package(what: str, error: ImportError) -> str:
+    """A sentence on a network that imports a package which is not there."""
+    reason = (str(error).strip().splitlines() or ["unknown"])[0]
+    return f"{what} needs a package that is missing ({reason}); install it"
 
 
 def fit_head(network: nn.Module, description: Description) -> dict[str, str]:

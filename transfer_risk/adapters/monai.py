@@ -34,7 +34,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     """
     given = arguments(description)
     build = network_class(description.target, str(description.file))
-    network = built(build, description)
+    network = built(lambda **named: build(**offline(named)), description)
     head = fit_head(network, description)
     order = order_entry(description)
     notes = load_weights(network, weights_file(path, description), trust=trust)
@@ -63,6 +63,12 @@ def network_class(target: str, where: str) -> type[nn.Module]:
             "package.module:Class in a source.toml"
         )
     return found
+
+
+def offline(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without downloads: weights come from the source's file."""
+    unloaded = {"pretrained": False, "pretrained_url": None}
+    return {**given, **{k: v for k, v in unloaded.items() if k in given}}
 
 
 def spatial_dims(build: type[nn.Module], given: dict[str, Any]) -> int:

@@ -24,6 +24,12 @@ class Commands(click.RichGroup):
             if isinstance(error, OSError) and error.strerror:
                 reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
             fail([reason])
+        except (RuntimeError, MemoryError) as error:
+            from transfer_risk.sources import out_of_memory
+
+            if not out_of_memory(error):
+                raise
+            fail(["there is not enough memory; give a smaller --batch, or sources a smaller size"])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

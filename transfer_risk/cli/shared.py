@@ -101,6 +101,9 @@ class Reading:
             except ValueError as error:
                 failed.append(str(error))
                 continue
+            except OSError as error:
+                failed.append(f"{error.filename or path}: {error.strerror or error}")
+                continue
             notes(sources[-1].notes, "note")
         if not sources:
             raise ValueError("; ".join(failed))

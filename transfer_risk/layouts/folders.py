@@ -20,7 +20,7 @@ def labelled(
     """
     found = [
         (folder, name, read_dataset(folder, name, unlabelled=True))
-        for folder, name in _datasets(root, layout)
+        for folder, name in _datasets(root, layout, tell)
     ]
     usable = [(folder, name, dataset) for folder, name, dataset in found if dataset.cases]
     for folder, name, dataset in found:
@@ -38,18 +38,24 @@ def labelled(
     return usable
 
 
-def _datasets(root: Path, layout: str | None) -> Iterator[tuple[Path, str]]:
+def _datasets(root: Path, layout: str | None, tell: Tell) -> Iterator[tuple[Path, str]]:
     """Data folders at or right below root, each with the name of its layout."""
     if not root.is_dir():
         raise ValueError(f"{root}: no such data folder")
     if layout is not None:
         yield root, layout
         return
-    found = [
-        (folder, name)
-        for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir()))
-        if (name := recognised(folder)) is not None
-    ]
+    found = []
+    for folder in (root, *sorted(p for p in root.iterdir() if p.is_dir())):
+        try:
+            name = recognised(folder)
+        except PermissionError:
+            if folder == root:
+                raise
+            tell(f"passed over: {folder}: may not be read")
+            continue
+        if name is not None:
+            found.append((folder, name))
     if not found:
         raise ValueError(
             f"{root}: neither it nor a folder in it fits a layout ({', '.join(LAYOUTS)}); nnunet and msd want a "
