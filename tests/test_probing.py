@@ -123,6 +123,21 @@ def test_a_ranking_by_the_probe(task):
     assert tr.rank_sources([make_source()], task, by="leep").rows()[0]["probe_dice"] is None
 
 
+def test_probes_at_different_voxel_sizes_are_told_of(task):
+    coarse = tr.Preprocessing(spacing=(2.0, 2.0))
+    other = replace(make_source(1), name="coarse", preprocessing=coarse)
+    for sources, told in (
+        ([make_source(0), make_source(1)], False),
+        ([make_source(), other], True),
+    ):
+        sources = [replace(s, name=f"s{k}") for k, s in enumerate(sources)]
+        ranking = tr.rank_sources(sources, task)
+        said = [
+            w for s in ranking.scores for w in s.warnings if "(mm: the image's own, 2 x 2)" in w
+        ]
+        assert len(said) == 2 * told
+
+
 def test_what_cannot_be_probed_is_unknown_and_said(task):
     source = make_source()
     source.network.head = torch.nn.Conv2d(4, 2, 3, padding=1)

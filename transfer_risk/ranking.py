@@ -76,7 +76,11 @@ def rank_sources(
     scores, dropped, failed = _scores(sources, task, cache, progress)
     if probe or by == AUTO or by.startswith("probe"):
         by_name = {s.name: s for s in sources}
-        scores = {name: probed(own, by_name[name], task) for name, own in scores.items()}
+        note = _grid_note([by_name[name] for name in scores])
+        scores = {
+            name: probed(replace(own, warnings=(*own.warnings, *note)), by_name[name], task)
+            for name, own in scores.items()
+        }
     if by == AUTO:
         known = [not math.isnan(s.estimates["probe_dice"].value) for s in scores.values()]
         by = "probe_dice" if all(known) else "leep"
@@ -88,6 +92,20 @@ def rank_sources(
     ties = (by, "probe_log_likelihood") if by == "probe_dice" else (by,)
     ordered = sorted(scores.values(), key=lambda s: [_descending(_value(s, n)) for n in ties])
     return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+
+
+def _grid_note(sources: Sequence[Source]) -> tuple[str, ...]:
+    """A sentence where the probes of the sources are measured at different voxel sizes; none where not."""
+    spacings = {s.preprocessing.spacing for s in sources}
+    if len(spacings) < 2:
+        return ()
+    words = ", ".join(
+        " x ".join(f"{v:g}" for v in s) or "the image's own" for s in sorted(spacings)
+    )
+    return (
+        f"probe-Dice is measured at the voxel size that each network sees, and these differ (mm: {words}): read small "
+        "differences with care, or rank by LEEP (--by leep), which is of the same voxels for all",
+    )
 
 
 def told_apart(sources: Sequence[Source]) -> list[Source]:
