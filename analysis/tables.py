@@ -283,6 +283,16 @@ def ranking_tuned() -> str:
     return _ranking("ranking_confirmed_summary", columns)
 
 
+def ranking_unfrozen() -> str:
+    """The same on fresh subjects, with vanilla, and with nothing frozen."""
+    columns = [
+        ("all", f"{recipe}{end}")
+        for recipe in study.UNFREEZING
+        for end in ("", ", 1000 iterations")
+    ]
+    return _ranking("ranking_unfrozen_summary", columns)
+
+
 def _ranking(name: str, columns: Sequence[tuple[str, str]]) -> str:
     table = pd.read_csv(RESULTS / f"{name}.csv")
     rows = []
@@ -458,6 +468,7 @@ TABLES: dict[str, Callable[[], str]] = {
             ranking,
             ranking_confirmed,
             ranking_tuned,
+            ranking_unfrozen,
             regrets,
             negative_transfer,
             before_after,

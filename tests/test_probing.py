@@ -166,7 +166,9 @@ def test_by_default_sources_rank_by_the_probe_where_all_have_one(task, monkeypat
     assert ranking.by == "probe_dice"
     text = ranking_text(ranking, "table")
     assert "probe-Dice [95 %]" in text and "ranked for fine-tuning with --head probe" in text
-    assert "with nothing frozen no score was certain to beat a random choice" in text
+    assert (
+        "with nothing frozen and a Dice loss no score was certain to beat a random choice" in text
+    )
 
     def refuse(source, *_):
         raise ValueError("it has no network to probe")

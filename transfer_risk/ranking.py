@@ -55,8 +55,8 @@ def rank_sources(
     """Rank sources on the training cases of a task.
 
     By default by `probe_dice` where every source can be probed, else by LEEP: for fine-tuning with `--head probe` and a
-    frozen encoder it lost least Dice against the best choice of all scores; with nothing frozen no score was certain to
-    beat a random choice (docs/results.md).
+    frozen encoder it lost least Dice against the best choice of all scores; with nothing frozen and a Dice loss no score
+    was certain to beat a random choice (docs/results.md).
 
     Sources that share a name, such as runs of one task, go by their paths.
 

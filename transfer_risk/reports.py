@@ -74,9 +74,7 @@ def _purpose(by: str) -> str:
         if by == "probe_dice"
         else f"{audited} --by probe_dice lost least in both audits;"
     )
-    return (
-        f"{own}\nwith nothing frozen no score was certain to beat a random choice (docs/results.md)"
-    )
+    return f"{own}\nwith nothing frozen and a Dice loss no score was certain to beat a random choice (docs/results.md)"
 
 
 def _cells(row: dict[str, Any], probed: bool) -> tuple[str, ...]:
