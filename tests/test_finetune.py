@@ -818,7 +818,8 @@ def test_folders_of_something_else_are_left_alone(folder):
 
 def test_a_folder_that_cannot_be_made_is_named(folder):
     (folder / "file").write_text("")
-    refused(tune(folder, out="file/run"), f"{folder / 'file' / 'run'}: Not a directory")
+    words = "could not be written (Not a directory); choose another --out"
+    refused(tune(folder, out="file/run"), f"{folder / 'file' / 'run'}: {words}")
 
 
 @pytest.mark.filterwarnings("default")
