@@ -28,7 +28,8 @@ TUNED = {
     **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""
-CONFIRMED = 12
+SECOND = 12
+"""Seed of the subjects that recipes.py and tuned.py were run on."""
 OTHERS = {
     "type": int,
     "help": "Of other subjects than seed 10's: 12 for recipes with Dice, others for nothing frozen.",
@@ -45,7 +46,7 @@ def main() -> None:
     name, dice = "ranking", dice_of
     if options.seed is not None:
         name, dice = "ranking_unfrozen", unfrozen_dice
-    if options.seed == CONFIRMED:
+    if options.seed == SECOND:
         name, dice = "ranking_confirmed", confirmed_dice
     parts = []
     plans = study.transfer_studies(options)

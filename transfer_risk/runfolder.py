@@ -73,10 +73,8 @@ class RunFolder:
     def _check(self) -> None:
         if not self.begun:
             others = [p for p in self.path.glob("*") if not stale(p)]
-            if [p.name for p in others] == [
-                "manifest.json"
-            ]:  # of a run that was killed as it began
-                self.manifest()
+            if others == [self.path / "manifest.json"]:
+                self.manifest()  # of a run that was killed as it began, or an error
             elif others:
                 raise ValueError(f"{self.path}: is not empty and no run; choose another --out")
             return
