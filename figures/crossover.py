@@ -1,8 +1,9 @@
 """Gain over vanilla fine-tuning against the number of iterations: the paper's losses, and recipes beyond them.
 
-Reads analysis/results/table1.csv and table2.csv (upper row), recipes_confirmed.csv (middle row) and tuned.csv (lower
-row), writes figures/crossover.png: Dice points, mean over pairs (of means over seeds) with 95 % t interval, with all
-training slices, of the argmax, and below of decisions that are tuned in vanilla too. Models from scratch are those of all
+Reads analysis/results/table1.csv and table2.csv (first row), recipes_confirmed.csv (second), tuned.csv (third) and
+tuned_confirmed.csv (fourth: subjects after which nothing was decided), writes figures/crossover.png: Dice points, mean over
+pairs (of means over seeds) with 95 % t interval, with all training slices, of the argmax, and in the last two rows of
+decisions that are tuned in vanilla too. Models from scratch are those of all
 pairs of a target: their intervals are over targets. Grey: vanilla itself with 30 more iterations, about what a probe head
 costs.
 """
@@ -27,25 +28,30 @@ NEEDS = {
     "table2.csv": ("analysis/table2.py", COLUMNS),
     "recipes_confirmed.csv": ("analysis/recipes.py --seed 12", (*COLUMNS, "slices")),
     "tuned.csv": ("analysis/tuned.py", COLUMNS),
+    "tuned_confirmed.csv": ("analysis/tuned.py --seed 13", COLUMNS),
 }
 PAPER, BEYOND = "the paper's losses, argmax", "beyond the paper, argmax"
-TUNED = "beyond the paper, tuned"
-BESIDE = (study.DICE, study.PROBED_DICE, *study.UNFROZEN, *study.FRESH, study.LONGER)
+TUNED, UNSEEN = "beyond the paper, tuned", "fresh subjects, tuned"
+BESIDE = (
+    *(study.DICE, study.PROBED_DICE, *study.UNFROZEN, *study.FRESH),
+    *(study.VANILLA_UNFROZEN, study.LONGER),
+)
 """What is drawn beyond the paper's losses, in the order of colours."""
 
 
 def draw(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A row for the paper's losses and two for recipes beyond them, with a panel for each cohort."""
+    """A row for the paper's losses and three for recipes beyond them, with a panel for each cohort."""
     paper = [study.regular(t) for name, t in tables.items() if name.startswith("table")]
     beyond = tables["recipes_confirmed.csv"]
     rows = {
         PAPER: gain(pd.concat(paper)),
         BEYOND: gain(beyond[beyond["slices"] == 0], BESIDE),
         TUNED: gain(tables["tuned.csv"], BESIDE, decision="tuned"),
+        UNSEEN: gain(tables["tuned_confirmed.csv"], BESIDE, decision="tuned"),
     }
     cohorts = study.cohorts_in(pd.concat(rows.values()))
     figure: Figure
-    figure, axes = study.chart_panels(len(cohorts), rows=3, height=8.0)
+    figure, axes = study.chart_panels(len(cohorts), rows=4, height=10.6)
     for number, (title, gains) in enumerate(rows.items()):
         own = axes[number * len(cohorts) : (number + 1) * len(cohorts)]
         order = dict.fromkeys(gains["recipe"]) if title == PAPER else BESIDE
@@ -106,10 +112,10 @@ def example() -> dict[str, pd.DataFrame]:
     rng = np.random.default_rng(0)
     recipes = {"table1.csv": study.METHODS, "table2.csv": study.METHODS}
     recipes["recipes_confirmed.csv"] = (*study.CONFIRMED, study.LONGER)
-    recipes["tuned.csv"] = ("vanilla", *BESIDE)
+    recipes["tuned.csv"] = recipes["tuned_confirmed.csv"] = ("vanilla", *BESIDE)
     tables = {}
     for file, names in recipes.items():
-        decision = "tuned" if file == "tuned.csv" else "argmax"
+        decision = "tuned" if file.startswith("tuned") else "argmax"
         rows = [
             (anatomy, *pair, 10, name, steps, decision, 70 + 100 * k / steps - k + rng.normal(), 0)
             for anatomy in ("tissue", "partitions")

@@ -168,6 +168,12 @@ def test_gains_are_paired_at_equal_iterations_and_vanillas_variants_are_muted(mo
     assert [c.get_label() for c in first.containers] == list(study.METHODS[1:])
     below = panels["tissue, beyond the paper, tuned\n6 pairs"]
     assert [c.get_label() for c in below.containers] == list(module.BESIDE)
+    gained = (tuned["recipe"] != "vanilla").astype(float)
+    tables["tuned_confirmed.csv"] = tuned.assign(dice=tuned["dice"] + gained)
+    panels = {ax.get_title(loc="left"): ax for ax in module.draw(tables).axes}
+    fresh = panels["tissue, fresh subjects, tuned\n2 pairs"]
+    lines = {c.get_label(): c.lines[0].get_ydata().tolist() for c in fresh.containers}
+    assert lines == {study.PROBED_DICE: [1.0, 1.0], study.LONGER: [1.0]}
 
 
 def test_a_model_from_scratch_that_pairs_share_counts_once_for_each_target(monkeypatch):
@@ -248,7 +254,13 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
 def test_a_ranking_without_regret_is_named(monkeypatch):
     monkeypatch.syspath_prepend(str(FIGURES))
     module = importlib.import_module("ranking_scatter")
-    tables = module.example()
-    tables["ranking_confirmed_summary.csv"]["measure"] = "kendall"
-    with pytest.raises(ValueError, match=r"must have the regret of vanilla or .* got none; python"):
-        module.draw(tables)
+    for audit, (seed, called, _) in module.AUDITS.items():
+        tables = module.example()
+        titles = [ax.get_title(loc="left") for ax in module.draw(tables).axes]
+        assert f"{called.format('tumour')}\n6 targets" in titles
+        tables[f"{audit}_summary.csv"]["measure"] = "kendall"
+        sentence = (
+            rf"{audit}_summary.csv must have the regret of vanilla or .* --seed {seed} writes"
+        )
+        with pytest.raises(ValueError, match=sentence):
+            module.draw(tables)
