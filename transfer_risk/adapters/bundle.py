@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.factory import missing_package
+from transfer_risk.adapters.factory import built
 from transfer_risk.adapters.monai import network_class, offline, spatial_dims
 from transfer_risk.adapters.order import order_of
 from transfer_risk.adapters.references import expressions, resolved
@@ -110,14 +110,8 @@ def _network(config: Mapping[str, Any], file: Path) -> tuple[nn.Module, dict[str
     target = str(table.pop("_target_", ""))
     build = network_class(target, f"{file}: network_def")
     given = offline({k: v for k, v in table.items() if not k.startswith("_")})
-    try:
-        return build(**given).eval(), given
-    except ImportError as error:
-        raise ValueError(missing_package(f"{file}: {target}", error)) from error
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(
-            f"{file}: {target} does not take the arguments of network_def: {error}"
-        ) from error
+    network = built(build, given, called=f"{file}: {target}", table="network_def")
+    return network.eval(), given
 
 
 def _read(file: Path) -> dict[str, Any]:

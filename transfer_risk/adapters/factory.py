@@ -30,7 +30,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         ValueError: naming the file, if the target cannot be imported, is refused, or does not fit the weights.
     """
     build = _imported(description, trust)
-    network = built(build, description)
+    network = described(build, description)
     head = fit_head(network, description)
     order = order_entry(description)
     own = description.network.get("weights") is False
@@ -75,33 +75,36 @@ def arguments(description: Description) -> dict[str, Any]:
     return {**given, **dict.fromkeys(nothing)}
 
 
-def built(build: Any, description: Description) -> nn.Module:
+def built(build: Any, given: Mapping[str, Any], *, called: str, table: str) -> nn.Module:
     """The network that a class or function returns for the arguments.
 
+    Args:
+        build: Is called with them.
+        given: Arguments.
+        called: File and target, for errors.
+        table: Of the file, where the arguments stand, for errors.
+
     Raises:
-        ValueError: naming the file, if it fails, or returns no network.
+        ValueError: beginning with `called`, if it fails, or returns no network.
     """
     try:
-        network = build(**arguments(description))
+        network = build(**given)
     except ImportError as error:
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ValueError(
-            missing_package(f"{description.file}: {description.target}", error)
+            f"{called} needs a package that is missing ({reason}); install it"
         ) from error
     except (TypeError, ValueError, KeyError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"{description.file}: {description.target} does not take [network.arguments]: {error}"
-        ) from error
+        raise ValueError(f"{called} does not take the arguments of {table}: {error}") from error
     if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"{description.file}: {description.target} must return a torch.nn.Module; got a {type(network).__name__}"
-        )
+        raise ValueError(f"{called} must return a torch.nn.Module; got a {type(network).__name__}")
     return network
 
 
-def missing_package(what: str, error: ImportError) -> str:
-    """A sentence on a network that imports a package which is not there."""
-    reason = (str(error).strip().splitlines() or ["unknown"])[0]
-    return f"{what} needs a package that is missing ({reason}); install it"
+def described(build: Any, description: Description) -> nn.Module:
+    """The network that a class or function returns for `[network.arguments]`; ValueError naming the file."""
+    called = f"{description.file}: {description.target}"
+    return built(build, arguments(description), called=called, table="[network.arguments]")
 
 
 def fit_head(network: nn.Module, description: Description) -> dict[str, str]:

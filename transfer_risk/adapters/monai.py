@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from transfer_risk.adapters.description import Description
-from transfer_risk.adapters.factory import arguments, built, fit_head, weights_file
+from transfer_risk.adapters.factory import arguments, described, fit_head, weights_file
 from transfer_risk.adapters.order import order_entry
 from transfer_risk.adapters.weights import load_weights
 from transfer_risk.sources import Source
@@ -34,7 +34,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     """
     given = arguments(description)
     build = network_class(description.target, str(description.file))
-    network = built(lambda **named: build(**offline(named)), description)
+    network = described(lambda **named: build(**offline(named)), description)
     head = fit_head(network, description)
     order = order_entry(description)
     notes = load_weights(network, weights_file(path, description), trust=trust)
