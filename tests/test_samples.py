@@ -159,19 +159,40 @@ def test_half_of_the_patches_are_on_foreground_whichever_case_they_are_of(cases,
     assert found / drawn == pytest.approx(0.5, abs=0.1)
 
 
-def test_volumes_give_patches_half_of_them_on_foreground(task):
-    class Constant(torch.nn.Module):
-        def forward(self, images):
-            return torch.cat([images, -images], 1)
+class Constant(torch.nn.Module):
+    """Takes volumes of any size."""
 
-    source = tr.Source(
+    def forward(self, images):
+        return torch.cat([images, -images], 1)
+
+
+def volumetric(**preprocessing):
+    return tr.Source(
         "c",
         Constant(),
         ("background", "a"),
         ("T1",),
         spatial_dims=3,
-        preprocessing=tr.Preprocessing(size=(5, 5, 3)),
+        preprocessing=tr.Preprocessing(**preprocessing),
     )
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_case_whose_labelled_slices_fall_between_those_seen_is_left_out_with_a_word(task, mapped):
+    source = volumetric(spacing=(1.0, 1.0, 5.0))
+    first, second = task.cases[:2]
+    between = replace(first, slices=(0,))  # of five slices it sees the second and the fourth
+    with pytest.warns(UserWarning, match=f"case {first.id}: is left out .* coarser spacing"):
+        made = collect(source, [between, second], task, mapped=mapped)
+    whole = collect(source, [second], task, mapped=mapped)
+    assert made.ids == whole.ids == (second.id,) and len(made.transferability) == mapped
+    np.testing.assert_array_equal(made.labels[0], whole.labels[0])
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="selects no training slice"):
+        collect(source, [between], task, mapped=mapped)
+
+
+def test_volumes_give_patches_half_of_them_on_foreground(task):
+    source = volumetric(size=(5, 5, 3))
     made = collect(source, task.cases[:3], task, mapped=True)
     assert len(made) == 3 and made.images[0].shape == (1, 1, *SHAPE)
     batch = made.draw(6, np.random.default_rng(0))

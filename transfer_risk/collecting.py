@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -50,8 +51,16 @@ def collect(
             assert ready.labels is not None
             air.append(air_of(source, ready.images))
             used = ready.images[ready.counts]
-            images.add(used.numpy())
-            labels.add(ready.labels[ready.counts].numpy())
+            targets = ready.labels[ready.counts]
+            kept = (targets >= 0).flatten(1).any(1)
+            if len(used) and not kept.any():
+                warnings.warn(
+                    f"case {case.id}: is left out of training: source {source.name} sees it at a coarser spacing, where no "
+                    "labelled voxel is left; label more slices of it",
+                    stacklevel=2,
+                )
+            images.add(used[kept].numpy())
+            labels.add(targets[kept].numpy())
             if mapped and len(used):
                 parts = torch.split(used, BATCH)
                 theta = torch.cat([predict_images(source, part, air=air[-1]) for part in parts])
@@ -61,7 +70,8 @@ def collect(
                 native = torch.from_numpy(ready.back(whole)[:, valid])[None]
                 own = torch.from_numpy(given[valid])[None].long()
                 joints.append(Joint.of(native, own, len(task.classes)))
-                thetas.add(theta.numpy())
+                if kept.any():
+                    thetas.add(theta[kept].numpy())
         every = labels.arrays()
         full = [k for k, a in enumerate(every) if len(a)]
         if not full:

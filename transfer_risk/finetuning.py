@@ -16,7 +16,7 @@ from transfer_risk.files import check_writable
 from transfer_risk.fitting import State, fit
 from transfer_risk.lineage import seen_cases
 from transfer_risk.loadreport import LoadReport
-from transfer_risk.measuring import measure_run, results_of, stages_of
+from transfer_risk.measuring import measure_run, models_of, results_of
 from transfer_risk.prediction import refuse_stored
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
@@ -86,7 +86,7 @@ def finetune(
     student = _trained(start, task, options, folder, progress=progress, tell=tell, report=report)
     clock.append(time.time())
     save_source(student, folder.path / "model")
-    measure_run(folder, stages_of(source, student, options), task, options, tell)
+    measure_run(folder, models_of(source, student, options), task, options, tell)
     clock.append(time.time())
     transferred = options.init == "source"
     seen = seen_cases(source, task, [c.id for c in task.split("test")]) if transferred else []
@@ -119,7 +119,7 @@ def _finished(
     network = read_toml(description).get("network", {})
     known = all(network.get(k) == source.architecture.get(k) for k in ("target", "arguments"))
     student = load_source(model, trust=known)
-    stages = stages_of(source, student, recipe)
+    stages = models_of(source, student, recipe)
     if not all(path.is_file() for path in results_of(folder.path, stages, task)):
         measure_run(folder, stages, task, recipe, tell)
     return replace(student, path=str(folder.path))

@@ -13,16 +13,15 @@ from transfer_risk.imagefiles import as_stored, write
 from transfer_risk.mapping import write_stages
 from transfer_risk.recipes import Recipe
 from transfer_risk.runfolder import RunFolder
-from transfer_risk.runtables import Stage
+from transfer_risk.runtables import Stage, stages_of
 from transfer_risk.sources import Source
 from transfer_risk.tasks import Task
 
 
-def stages_of(source: Source, student: Source, recipe: Recipe) -> dict[Stage, Source]:
-    """The models that are measured; random weights say nothing before training."""
-    if recipe.init == "source":
-        return {"before": source, "after": student}
-    return {"after": student}
+def models_of(source: Source, student: Source, recipe: Recipe) -> dict[Stage, Source]:
+    """The models that are measured, by stage."""
+    models: dict[Stage, Source] = {"before": source, "after": student}
+    return {stage: models[stage] for stage in stages_of(recipe.init)}
 
 
 def results_of(path: Path, stages: Collection[Stage], task: Task) -> list[Path]:

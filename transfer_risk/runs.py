@@ -28,7 +28,7 @@ from transfer_risk.files import digest, read_json
 from transfer_risk.imagefiles import file_and_channel, load
 from transfer_risk.layouts import load_task
 from transfer_risk.riskmap import Span
-from transfer_risk.runtables import Stage, read_log, read_metrics
+from transfer_risk.runtables import Stage, read_log, read_metrics, stages_of
 from transfer_risk.tasks import Case, Task
 from transfer_risk.tomlfiles import read_toml
 from transfer_risk.volumes import Volume, read
@@ -67,8 +67,8 @@ class Run:
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Those that say something about transfer: what random weights had before training says nothing."""
-        return ("after",) if self.from_scratch else ("before", "after")
+        """Those whose maps and measures it has."""
+        return stages_of(self.config["init"])
 
     @cached_property
     def task(self) -> Task:

@@ -17,6 +17,11 @@ LOG = ("iteration", "loss", "lr", "fg_share", "seconds")
 METRICS = ("case", "class", "stage", *MEASURES)
 
 
+def stages_of(init: str) -> tuple[Stage, ...]:
+    """Those that say something about transfer: what random weights had before training says nothing."""
+    return ("before", "after") if init == "source" else ("after",)
+
+
 def log_text(rows: Sequence[tuple[float, ...]]) -> str:
     """Content of log.csv."""
     return _csv(LOG, [[int(row[0]), *(f"{v:.6g}" for v in row[1:])] for row in rows])
