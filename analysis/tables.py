@@ -175,8 +175,17 @@ def unfreezing() -> str:
 
 def scratch() -> str:
     """Vanilla against a model from scratch, by decision."""
+    return _vanilla_against_scratch("tuned")
+
+
+def scratch_fresh() -> str:
+    """The same on fresh subjects."""
+    return _vanilla_against_scratch("tuned_confirmed")
+
+
+def _vanilla_against_scratch(name: str) -> str:
     chosen = {"_scratch": REFERENCES["_scratch"]}
-    return _against("tuned", ["regime", "decision"], chosen, recipe="vanilla")
+    return _against(name, ["regime", "decision"], chosen, recipe="vanilla")
 
 
 def _against(
@@ -387,6 +396,7 @@ def _methods(
     header = [*groups.values(), "method", "Dice", "recall", "precision"]
     header += ["difference to vanilla [95 %]", "relative, %", "better in", "p (Wilcoxon, Holm)"]
     shared = bool((table["units"] < table["pairs"]).any())
+    seeds = _of_each_seed(name, [*groups, "iterations", "recipe"])
     rows = []
     for r in table.to_dict("records"):
         own = r["recipe"] == "vanilla"
@@ -404,11 +414,24 @@ def _methods(
         )
         if shared:
             row.append("-" if own else f"[{r['low_shared']:+.1f}, {r['high_shared']:+.1f}]")
+        found = seeds.loc[tuple(r[g] for g in seeds.index.names)].dropna()
+        row.append("-" if own or len(found) < 2 else ", ".join(f"{d:+.1f}" for d in found))
         if paper:
             row.append(f"{r['paper']:+.2f}" if pd.notna(r["paper"]) else "-")
         rows.append(row)
-    header += ["[95 % over targets]"] if shared else []
+    header += [*(["[95 % over targets]"] if shared else []), "of each seed"]
     return markdown([*header, *(["the paper's difference"] if paper else [])], rows)
+
+
+def _of_each_seed(name: str, groups: list[str]) -> pd.DataFrame:
+    """Mean difference to vanilla over the pairs, a column for each seed, which is another set of subjects."""
+    table = pd.read_csv(RESULTS / f"{name}.csv")
+    keys = [g for g in dict.fromkeys([*groups, "seed"]) if g in table]
+    pairs = [*(k for k in keys if k != "recipe"), "source", "target"]
+    vanilla = table[table["recipe"] == "vanilla"][[*pairs, "dice"]]
+    both = table.merge(vanilla, on=pairs, suffixes=("", "_vanilla"))
+    gains = both["dice"] - both["dice_vanilla"]
+    return gains.groupby([both[k] for k in keys]).mean().unstack("seed")
 
 
 def before_after() -> str:
@@ -464,6 +487,7 @@ TABLES: dict[str, Callable[[], str]] = {
             freezing,
             unfreezing,
             scratch,
+            scratch_fresh,
             second_anatomy,
             ranking,
             ranking_confirmed,

@@ -2,7 +2,7 @@
 
 Reads analysis/results/ablation_summary.csv, writes figures/ablation.png: paired difference in Dice points with 95 % interval
 over pairs at the largest number of iterations; a panel for each cohort, variants in groups. Blue: the interval lies above 0;
-red: below; grey: it holds 0. Very long intervals run out of the panel, where a triangle points.
+orange: below; grey: it holds 0. Very long intervals run out of the panel, where a triangle points.
 """
 
 from __future__ import annotations
