@@ -1,7 +1,7 @@
 """What scoring costs besides the network: time share, memory and start-up; writes results/benchmark_resources.csv.
 
-- share: LEEP and maps, and all that is not reading or a forward pass (all_scores_share), as shares of a float32 scoring run of
-  a U-Net of width 16, slices of 192 x 160;
+- share: LEEP and maps, and all that is neither reading nor a forward pass (all_scores_share), as shares of a float32
+  scoring run of a U-Net of width 16, slices of 192 x 160;
 - memory: growth of the peak from few to many slices, beside the cache budget; both processes run equally many forward
   passes, since the C library's allocator takes some tens of MiB more while it warms up;
 - help: `transfer-risk --help` against an empty rich-click application with as many commands.

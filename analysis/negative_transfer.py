@@ -52,12 +52,9 @@ def main() -> None:
 
 def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """What is to be measured on one cohort, after its models were trained where they are not there yet."""
-    tasks = study.TASKS[plan.anatomy]
-    targets = {target: next(t for t in tasks if t != target) for _, target in plan.pairs}
-    fresh = [(source, target) for target, source in targets.items()]
-    plan.prepare([*plan.pairs, *fresh])
+    plan.prepare(plan.pairs)
     tuned = plan.jobs(plan.pairs, study.BOTH)
-    scratch = plan.jobs(fresh, study.SCRATCH)
+    scratch = plan.jobs(plan.fresh, study.SCRATCH)
     plan.run([*scratch, *tuned], f"negative_transfer-{plan.cohort}")
     references = {(job["target"], job["seed"]): str(study.model_path(job)) for job in scratch}
     return [

@@ -28,8 +28,8 @@ TUNED = {
     **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""
-SECOND = 12
-"""Seed of the subjects that recipes.py and tuned.py were run on."""
+SECOND, THIRD = 12, 13
+"""Seeds of the subjects that recipes.py and tuned.py were run on."""
 OTHERS = {
     "type": int,
     "help": "Of other subjects than seed 10's: 12 for recipes with Dice, others for nothing frozen.",
@@ -42,7 +42,8 @@ NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = study.job_options(__doc__, {**study.DATA_OPTIONS, "--seed": OTHERS})
+    further = {**study.DATA_OPTIONS, "--seed": OTHERS}
+    options = study.job_options(__doc__, further, seeds=(None, SECOND, THIRD))
     name, dice = "ranking", dice_of
     if options.seed is not None:
         name, dice = "ranking_unfrozen", unfrozen_dice
@@ -99,22 +100,20 @@ def dice_of(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataF
 def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """The same of the confirmed recipes, after long training too, and of those with tuned decisions."""
     recipes = {r: study.RECIPES[r] for r in study.CONFIRMED}
-    ends = (plan.size.stops[-1], *plan.size.long)
     jobs = plan.jobs(pairs, recipes, stops=(*plan.size.stops, *plan.size.long), tuned="none")
     plain = plan.run(jobs, f"ranking-{plan.cohort}-{plan.first_seed}")
-    jobs = plan.jobs(pairs, TUNED, stops=ends, tuned="every")
+    jobs = plan.jobs(pairs, TUNED, stops=plan.ends, tuned="every")
     both = plan.run(jobs, f"ranking-tuned-{plan.cohort}-{plan.first_seed}")
     tuned = both[both["decision"] == "tuned"]
     rows = pd.concat([plain, tuned.assign(recipe=tuned["recipe"] + ", tuned")])
-    return by_iterations(rows, ends)
+    return by_iterations(rows, plan.ends)
 
 
 def unfrozen_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
     """The same, with tuned decisions, of what is trained with nothing frozen, and of vanilla."""
-    ends = (plan.size.stops[-1], *plan.size.long)
-    jobs = plan.jobs(pairs, study.UNFREEZING, stops=ends, tuned="every")
+    jobs = plan.jobs(pairs, study.UNFREEZING, stops=plan.ends, tuned="every")
     rows = plan.run(jobs, f"ranking-unfrozen-{plan.cohort}-{plan.first_seed}")
-    return by_iterations(rows[rows["decision"] == "tuned"], ends)
+    return by_iterations(rows[rows["decision"] == "tuned"], plan.ends)
 
 
 def by_iterations(rows: pd.DataFrame, ends: Sequence[int]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def main() -> None:
     plan.prepare(pairs)
     jobs = []
     for slices in SLICES:
-        subset = {"n_slices": fewer(plan, slices)}
+        subset = fewer(plan, slices)
         recipes = {name: study.RECIPES[name] | subset for name in study.METHODS}
         for stops in (plan.size.stops, plan.size.long):
             jobs += plan.jobs(pairs, recipes, stops=stops, labels={"slices": slices})
@@ -32,12 +32,13 @@ def main() -> None:
     study.write_transfer_table(table, options.out / "table3.csv", groups=groups)
 
 
-def fewer(plan: study.TransferStudy, slices: int) -> int:
-    """The number of slices, or 0 (all) where the training cases have no more."""
+def fewer(plan: study.TransferStudy, slices: int) -> dict[str, int]:
+    """The option for so many slices, or none where the training cases have no more: the runs of Table I then."""
     task = study.cohort_task(
         plan.place(plan.first_seed), "target", "gm-t1"
     )  # all share their images
-    return 0 if slices >= len(tr.training_slices(task.split("train"), task)) else slices
+    every = len(tr.training_slices(task.split("train"), task))
+    return {} if slices >= every else {"n_slices": slices}
 
 
 if __name__ == "__main__":

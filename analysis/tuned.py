@@ -45,16 +45,19 @@ CONFIRMING = {
     "_scratch_dice": study.SCRATCH_DICE,
 }
 """The same where what was decided after these is measured."""
-FIRST = 12
-SEED = {"type": int, "default": FIRST, "help": "Of the subjects and of the training."}
+FIRST, SECOND = 12, 13
+"""Seeds whose results are published: of the study, and of the fresh subjects."""
+SEED = {"type": int, "help": f"Of the subjects and of the training; {FIRST} where not given."}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
-    options = study.job_options(__doc__, {**study.DATA_OPTIONS, "--seed": SEED})
-    name, jobs, references = "tuned", jobs_of, REFERENCES
-    if options.seed != FIRST:
-        name, jobs, references = "tuned_confirmed", confirming, CONFIRMING
+    further = {**study.DATA_OPTIONS, "--seed": SEED}
+    options = study.job_options(__doc__, further, seeds=(None, FIRST, SECOND))
+    name, jobs, references = "tuned_confirmed", confirming, CONFIRMING
+    if options.seed in (None, FIRST):
+        name, jobs, references = "tuned", jobs_of, REFERENCES
+        options.seed = None if options.data else FIRST
     parts = [rows_of(plan, jobs(plan), name) for plan in study.transfer_studies(options)]
     table = study.with_longer(pd.concat(parts, ignore_index=True))
     summaries = {end: summary_of(table, reference) for end, reference in references.items()}
@@ -93,18 +96,16 @@ def confirming(plan: study.TransferStudy) -> list[dict[str, Any]]:
 
 def stops_of(plan: study.TransferStudy) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The first stop, of runs of their own; and the last and the long one, of one run."""
-    return plan.size.stops[:1], (*plan.size.stops[-1:], *plan.size.long)
+    return plan.size.stops[:1], plan.ends
 
 
 def every(
     plan: study.TransferStudy, recipes: Mapping[str, Mapping[str, Any]], stops: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Recipes on all pairs, and each target from scratch; decisions tuned at every stop."""
-    targets = {target: source for source, target in plan.pairs}
-    fresh = [(source, target) for target, source in targets.items()]
     common: dict[str, Any] = {"labels": {"slices": 0}, "stops": stops, "tuned": "every"}
     jobs: list[dict[str, Any]] = plan.jobs(plan.pairs, recipes, **common)
-    jobs += plan.jobs(fresh, study.FRESH, **common)
+    jobs += plan.jobs(plan.fresh, study.FRESH, **common)
     return jobs
 
 

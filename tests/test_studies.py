@@ -40,7 +40,10 @@ def test_rows_are_in_the_order_of_the_jobs_and_done_once(tmp_path):
     more = study.run_jobs(jobs_of(tmp_path, [2, 5, 3]), square, path)
     assert more["x"].tolist() == [2, 2, 5, 5, 3, 3]
     assert study.run_jobs(jobs_of(tmp_path, [5]), square, path)["x"].tolist() == [5, 5]
+    again = study.run_jobs(jobs_of(tmp_path, [1, 3]), square, path)  # were left out twice since
+    assert again["x"].tolist() == [1, 1, 3, 3]
     assert sorted((tmp_path / "calls").read_text().split()) == ["1", "2", "3", "5"]
+    assert sorted(pd.read_csv(path)["x"]) == [1, 1, 2, 2, 3, 3, 5, 5]
 
 
 def test_rows_are_those_of_the_jobs_whoever_writes_the_file_meanwhile(tmp_path):
@@ -58,6 +61,14 @@ def test_a_failed_job_is_named_and_the_others_are_kept(tmp_path):
     with pytest.raises(RuntimeError, match=r"1 of 2 jobs failed; the first \(13, 3\.0\): unlucky"):
         study.run_jobs(jobs_of(tmp_path, [13, 4]), square, path)
     assert pd.read_csv(path)["x"].tolist() == [4, 4]
+
+
+def test_an_error_whose_text_is_a_riddle_is_told_with_its_kind(tmp_path):
+    def riddle(_):
+        raise KeyError("dice")
+
+    with pytest.raises(RuntimeError, match=r"the first \(4, 3\.0\): KeyError 'dice'"):
+        study.run_jobs(jobs_of(tmp_path, [4]), riddle, tmp_path / "rows.csv")
 
 
 def more(job):

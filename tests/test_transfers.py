@@ -141,6 +141,8 @@ def test_real_data_are_source_and_target_alike(tmp_path, capsys):
     some.prepare([PAIR])
     kept = study.cohort_task(some.place(0), "target", PAIR[1]).cases
     assert len(kept) == 9 and not any(c.id.startswith("subject-4-") for c in kept)
+    with pytest.raises(RuntimeError, match=r"subject-4-T2.*--allow-missing"):
+        replace(some, allow_missing=False).prepare([PAIR])  # that it was allowed once is no answer
     assert "subject-4" in capsys.readouterr().err
     words = (
         r"tasks: must hold a task 13-t1 or target-13-t1; it holds csf-t1, csf-t2, gm-t1, .*wm-t2"
@@ -156,7 +158,7 @@ def test_a_mistake_of_the_user_is_one_sentence(tmp_path):
         [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert result.stderr.strip().endswith("nowhere: no such data folder")
+    assert result.stderr.strip().endswith(f"a folder; there is none at {tmp_path}/nowhere")
 
 
 def test_the_summary_leaves_out_the_later_stops_and_is_relative_to_vanilla(tmp_path, capsys):
@@ -200,16 +202,21 @@ def test_a_brain_that_is_not_there_is_named_before_anything_is_done(tmp_path):
 
 
 def test_the_options_of_a_study(monkeypatch, tmp_path):
-    command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", "there"]
-    command += ["--partitions", "them.csv"]
+    (there := tmp_path / "there").mkdir()
+    (csv := tmp_path / "them.csv").touch()
+    command = ["table2.py", "--seeds", "2", "--out", str(tmp_path / "new"), "--data", str(there)]
+    command += ["--partitions", str(csv)]
     monkeypatch.setattr(sys, "argv", command)
     options = study.job_options("A study.", study.TRANSFER_OPTIONS)
     plan = study.transfer_study(options, "partitions")
     assert options.size == "full" and (tmp_path / "new").is_dir()
     assert plan.size.cases == protocols.LESIONS["cases"] and list(plan.seeds) == [10, 11]
-    assert plan.data == Path("there") and plan.folder == tmp_path / "new" / "work" / "full"
-    for given, lack in (("--data", "--partitions"), ("--partitions", "--data")):
-        monkeypatch.setattr(sys, "argv", ["table2.py", given, "it", "--out", str(tmp_path)])
+    assert plan.data == there and plan.folder == tmp_path / "new" / "work" / "full"
+    for given, it, lack in (
+        ("--data", there, "--partitions"),
+        ("--partitions", csv, "--data"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["table2.py", given, str(it), "--out", str(tmp_path)])
         asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
         with pytest.raises(ValueError, match=rf"{given} needs {lack}, the .* of FeTS .*; got none"):
             study.transfer_study(asked, "partitions")

@@ -51,8 +51,8 @@ def collect(
             assert ready.labels is not None
             air.append(air_of(source, ready.images))
             used = ready.images[ready.counts]
-            targets = ready.labels[ready.counts]
-            kept = (targets >= 0).flatten(1).any(1)
+            seen = ready.labels[ready.counts]
+            kept = (seen >= 0).flatten(1).any(1)
             if len(used) and not kept.any():
                 warnings.warn(
                     f"case {case.id}: is left out of training: source {source.name} sees it at a coarser spacing, where no "
@@ -60,7 +60,7 @@ def collect(
                     stacklevel=2,
                 )
             images.add(used[kept].numpy())
-            labels.add(targets[kept].numpy())
+            labels.add(seen[kept].numpy())
             if mapped and len(used):
                 parts = torch.split(used, BATCH)
                 theta = torch.cat([predict_images(source, part, air=air[-1]) for part in parts])

@@ -38,7 +38,7 @@ def run_jobs(
     Args:
         jobs: What identifies each job: names and plain values. Its rows start with these columns.
         work: A function at the top of a module, which returns the other columns of each row; all jobs give the same.
-        path: CSV. Jobs whose rows it holds are not done again; rows of other jobs are left out.
+        path: CSV. Jobs whose rows it holds are not done again; rows of other jobs, of the same columns, stay in it.
         processes: Each with one thread of torch.
         progress: Called with a line for each job that ends.
 
@@ -48,16 +48,21 @@ def run_jobs(
     """
     import pandas as pd
 
-    done = _read(Path(path))
+    there = _read(Path(path))
+    done = _by_start(there)
     keys = [_key(job) for job in jobs]
     rows = {key: done[key] for key in keys if key in done}
+    asked = {id(row) for block in rows.values() for row in block}
+    others = [row for row in there if id(row) not in asked]
     pending = [job for job, key in zip(jobs, keys, strict=True) if key not in rows]
 
-    def text() -> str:
-        return _csv([row for key in keys for row in rows.get(key, [])])
+    def own() -> list[Row]:
+        return [row for key in keys for row in rows.get(key, [])]
 
     def save() -> None:
-        write_text(path, text())
+        made = own()
+        kept = [row for row in others if not made or list(row) == list(made[0])]
+        write_text(path, _csv(made + kept))
 
     save()
     failed: list[str] = []
@@ -66,7 +71,7 @@ def run_jobs(
         for job, made in outcomes:
             if isinstance(made, BaseException):
                 left -= 1
-                failed.append(f"({_words(job)}): {made}")
+                failed.append(f"({_words(job)}): {_reason(made)}")
                 continue
             rows[_key(job)] = [dict(_key(job)) | _text(row) for row in made]
             _refuse_mixture(path, rows.values())
@@ -79,7 +84,7 @@ def run_jobs(
         raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed; the first {failed[0]}")
     if not rows:
         return pd.DataFrame()
-    return pd.read_csv(io.StringIO(text()), keep_default_na=False, na_values=[""])
+    return pd.read_csv(io.StringIO(_csv(own())), keep_default_na=False, na_values=[""])
 
 
 def _refuse_mixture(path: str | Path, blocks: Iterable[Sequence[Row]]) -> None:
@@ -152,15 +157,26 @@ def _words(job: Mapping[str, Any]) -> str:
     return ", ".join(w for w in words if w and "/" not in w and not w.startswith("{"))
 
 
-def _read(path: Path) -> dict[tuple[tuple[str, str], ...], list[Row]]:
+def _reason(error: BaseException) -> str:
+    """What went wrong, with the kind of error where its text alone would be a riddle."""
+    told = isinstance(error, (ValueError, RuntimeError, OSError)) and str(error)
+    return str(error) if told else f"{type(error).__name__} {error}".rstrip()
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _by_start(rows: Iterable[Row]) -> dict[tuple[tuple[str, str], ...], list[Row]]:
     """Rows by every leading set of columns, so that a job finds its own whatever its columns are."""
     found: dict[tuple[tuple[str, str], ...], list[Row]] = {}
-    if path.is_file():
-        with open(path, encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                cells = tuple(row.items())
-                for count in range(1, len(cells) + 1):
-                    found.setdefault(cells[:count], []).append(row)
+    for row in rows:
+        cells = tuple(row.items())
+        for count in range(1, len(cells) + 1):
+            found.setdefault(cells[:count], []).append(row)
     return found
 
 

@@ -18,6 +18,7 @@ def program_options(
     *,
     out: str = "results",
     published: Collection[str] = ("full",),
+    seeds: Collection[int | None] = (),
 ) -> argparse.Namespace:
     """The command line of a program: `size` (smoke, quick, else full), `out` and its own arguments.
 
@@ -27,6 +28,7 @@ def program_options(
         out: Folder for what is written, beside the program, where `--out` is not given.
         published: Sizes of which that folder holds the results; those of another size, or of `--data`, go into a folder
             of it.
+        seeds: Likewise values of `--seed`, None where it is not given; any, where there are none.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.set_defaults(size="full")
@@ -40,19 +42,32 @@ def program_options(
         beside = Path(sys.argv[0]).resolve().parent / out
         own = [] if options.size in published else [options.size]
         own += ["real"] if getattr(options, "data", None) else []
+        own += [f"seed-{options.seed}"] if seeds and options.seed not in seeds else []
         options.out = beside.joinpath(*own)
     return options
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1, as the type of an option."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {text}")
+    return number
+
+
 JOBS: Arguments = {
-    "--processes": {"type": int, "default": 2, "help": "At once, of one thread each."},
+    "--processes": {"type": positive, "default": 2, "help": "At once, of one thread each."},
     "--work": {"type": Path, "help": "Folder for cohorts, sources and models; kept."},
 }
 
 
-def job_options(description: str | None, arguments: Arguments | None = None) -> argparse.Namespace:
+def job_options(
+    description: str | None,
+    arguments: Arguments | None = None,
+    *,
+    seeds: Collection[int | None] = (),
+) -> argparse.Namespace:
     """As `program_options`, with `processes` and `work`; `out` is made."""
-    options = program_options(description, {**JOBS, **(arguments or {})})
+    options = program_options(description, {**JOBS, **(arguments or {})}, seeds=seeds)
     if options.size == "smoke":
         options.processes = 1
     options.work = options.work or options.out / "work" / options.size
@@ -64,7 +79,7 @@ def run_program(main: Callable[[], None]) -> None:
     """Run a program; what is wrong with its input becomes one sentence on stderr and exit code 1."""
     try:
         main()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
 
 

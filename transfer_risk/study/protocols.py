@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +16,8 @@ from transfer_risk.evaluation import evaluate, pooled_mean
 from transfer_risk.files import write_text
 from transfer_risk.layouts.reading import recognised
 from transfer_risk.study.cohorts import TASKS, pretrain_source, write_cohorts
-from transfer_risk.study.jobs import Row, run_jobs
-from transfer_risk.study.programs import tell
+from transfer_risk.study.jobs import Row, Work, run_jobs
+from transfer_risk.study.programs import positive, tell
 from transfer_risk.study.sizes import LESIONS, PREPARED, PROBE_STEPS, SIZES, Size
 from transfer_risk.study.transfers import transfer
 
@@ -31,7 +32,10 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "Of --data: go on with the complete cases of an incomplete folder.",
     },
-    "--seeds": {"type": int, "help": "How many, instead of the size's."},
+    "--seeds": {
+        "type": positive,
+        "help": "How many, instead of the size's; other subjects each, with --data other trainings on one split.",
+    },
 }
 """Further options of a program's `job_options` for `transfer_studies`: whose data, how many seeds."""
 TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -44,6 +48,8 @@ TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
     **DATA_OPTIONS,
 }
 """The same of a study that can be run as large as the paper's."""
+CHOSEN = (10, 11)
+"""Seeds on whose subjects recipes were chosen: nothing is confirmed on them."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,16 @@ class TransferStudy:
         return list(permutations(TASKS[self.anatomy], 2))[:: self.size.every]
 
     @property
+    def fresh(self) -> list[tuple[str, str]]:
+        """A pair for each target, for models from scratch, which take nothing of the source but its layout."""
+        return [(source, target) for target, source in {t: s for s, t in self.pairs}.items()]
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The last stop and the long one, of one training."""
+        return (*self.size.stops[-1:], *self.size.long)
+
+    @property
     def cohort(self) -> str:
         """Anatomy, and what it is made of instead of the embedded brain."""
         brain = f"-{self.t1.name.partition('.')[0]}" if self.t1 else ""
@@ -104,19 +120,23 @@ class TransferStudy:
         """
         common: dict[str, Any] = {name: getattr(self.size, name) for name in PREPARED}
         common |= {"anatomy": self.anatomy}
-        common |= {k: str(getattr(self, k) or "") for k in ("data", "partitions", "t1")}
+        for name in ("data", "partitions", "t1"):
+            path = getattr(self, name)
+            common[name] = str(path.resolve()) if path else ""
         for seed in self.seeds:
-            _claim(self.place(seed), common)
+            _claim(self.place(seed), common, note=not self.data)
         sources = sorted({source for source, _ in pairs})
         cohorts = [common | {"folder": str(self.place(s)), "seed": s} for s in self.seeds]
-        missing = {"allow_missing": True} if self.allow_missing else {}
-        for name, work, jobs in (
-            ("cohorts", _write, [c | missing for c in cohorts]),
-            ("sources", _pretrain, [c | {"source": s} for c in cohorts for s in sources]),
-        ):
-            path = self.folder / f"{name}-{self.cohort}.csv"
-            table = run_jobs(jobs, work, path, processes=self.processes, progress=self.progress)
-        return table[["source", "seed", "own_dice"]]
+        complete = {"allow_missing": self.allow_missing}
+        self._prepare("cohorts", [c | complete for c in cohorts], _write)
+        for seed in self.seeds:
+            _claim(self.place(seed), common, note=True)
+        made = [c | {"source": s} for c in cohorts for s in sources]
+        return self._prepare("sources", made, _pretrain)[["source", "seed", "own_dice"]]
+
+    def _prepare(self, name: str, jobs: Sequence[Mapping[str, Any]], work: Work) -> pd.DataFrame:
+        path = self.folder / f"{name}-{self.cohort}.csv"
+        return run_jobs(jobs, work, path, processes=self.processes, progress=self.progress)
 
     def jobs(
         self,
@@ -181,8 +201,8 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     """The study that a program's options ask for; seeds count from 10, or from `--seed`.
 
     Raises:
-        ValueError: if `--t1` is no file or stands beside `--data`, or one of `--data`, `--partitions` and `--allow-missing`
-            lacks another.
+        ValueError: if `--t1` is no file or stands beside `--data`, `--data` or `--partitions` is not there, one of `--data`,
+            `--partitions` and `--allow-missing` lacks another, or `--seed` does not mean other subjects.
     """
     t1, seed = getattr(options, "t1", None), getattr(options, "seed", None)
     if t1 and not t1.is_file():
@@ -191,6 +211,19 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     allow_missing = getattr(options, "allow_missing", False)
     if t1 and data:
         raise ValueError(f"--t1 must stand without --data, another cohort; got {t1} and {data}")
+    if data and not data.is_dir():
+        raise ValueError(f"--data must be a folder; there is none at {data}")
+    if data and seed is not None:
+        raise ValueError(
+            f"--seed is of other simulated subjects and must stand without --data; got {seed} and {data}"
+        )
+    if seed in CHOSEN:
+        chosen = " and ".join(map(str, CHOSEN))
+        raise ValueError(
+            f"--seed must be another than {chosen}, on whose subjects recipes were chosen; got {seed}"
+        )
+    if partitions and not partitions.is_file():
+        raise ValueError(f"--partitions must be a csv file; there is none at {partitions}")
     if allow_missing and not data:
         raise ValueError("--allow-missing needs --data, the folder that is incomplete; got none")
     if partitions and not data:
@@ -202,7 +235,7 @@ def transfer_study(options: argparse.Namespace, anatomy: str) -> TransferStudy:
     size = SIZES[options.size]
     if anatomy == "partitions" and options.size == "full":
         size = replace(size, **LESIONS)
-    if getattr(options, "seeds", None):
+    if getattr(options, "seeds", None) is not None:
         size = replace(size, seeds=options.seeds)
     return TransferStudy(
         options.work,
@@ -224,19 +257,25 @@ def _fets(data: Path) -> bool:
     return any(recognised(place) == "fets" for place in places if place.is_dir())
 
 
-def _claim(place: Path, settings: Mapping[str, Any]) -> None:
-    """Note what the cohorts of a folder are made with; raise ValueError where they were made with anything else."""
-    path = place / "settings.json"
-    if not path.is_file():
+def _claim(place: Path, settings: Mapping[str, Any], *, note: bool) -> None:
+    """Refuse a folder whose cohorts were made with other settings, or by another version; note them, or leave it as it is.
+
+    Raises:
+        ValueError: naming the folder and what differs.
+    """
+    path, wanted = place / "settings.json", {**settings, "version": version("transfer-risk")}
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if other := [k for k in wanted if wanted[k] != there.get(k)]:
+            words = ", ".join(
+                f"{k} {there.get(k) or 'none'}, not {wanted[k] or 'none'}" for k in other
+            )
+            raise ValueError(
+                f"{place}: holds cohorts of another study ({words}); give another --work"
+            )
+    elif note:
         place.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(settings))
-        return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    if other := [k for k in settings if settings[k] != there.get(k)]:
-        words = ", ".join(
-            f"{k} {there.get(k) or 'none'}, not {settings[k] or 'none'}" for k in other
-        )
-        raise ValueError(f"{place}: holds cohorts of another study ({words}); give another --work")
+        write_text(path, json.dumps(wanted))
 
 
 def _write(job: Mapping[str, Any]) -> list[Row]:
@@ -249,7 +288,7 @@ def _write(job: Mapping[str, Any]) -> list[Row]:
         t1=job["t1"] or None,
         data=job["data"] or None,
         partitions=job["partitions"] or None,
-        allow_missing=job.get("allow_missing", False),
+        allow_missing=job["allow_missing"],
         note=tell,
     )
     return [{"done": True}]

@@ -71,7 +71,7 @@ def draw_results(
     try:
         tables = example() if options.size == "smoke" else _tables(options.results, needs, every)
         save_figure(draw(tables), options.out / f"{name}.png", dpi=DPI)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))
 
 
