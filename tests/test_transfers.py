@@ -151,6 +151,20 @@ def test_real_data_are_source_and_target_alike(tmp_path, capsys):
         study.cohort_task(plan.place(0), "target", "13-t1")
 
 
+def test_a_work_folder_is_of_one_study_and_one_version(tmp_path, monkeypatch):
+    root = iseg(tmp_path / "iseg")
+    plan = study.TransferStudy(tmp_path / "work", "tissue", SIZE, data=root)
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(RuntimeError, match="wrong"):
+        replace(plan, data=tmp_path / "wrong").prepare([PAIR])
+    plan.prepare([PAIR])  # a mistyped folder claims nothing
+    monkeypatch.chdir(tmp_path)
+    replace(plan, data=Path("iseg")).prepare([PAIR])
+    monkeypatch.setattr(protocols, "version", lambda _: "9.9")
+    with pytest.raises(ValueError, match=r"another study \(version .*, not 9\.9\); give another"):
+        plan.prepare([PAIR])
+
+
 def test_a_mistake_of_the_user_is_one_sentence(tmp_path):
     program = Path(__file__).parents[1] / "analysis" / "table1.py"
     command = [sys.executable, str(program), "--smoke", "--data", str(tmp_path / "nowhere")]
@@ -227,6 +241,28 @@ def test_the_options_of_a_study(monkeypatch, tmp_path):
         )
         with pytest.raises(ValueError, match=r"--data needs --partitions"):
             study.transfer_studies(study.job_options("A study.", study.TRANSFER_OPTIONS))
+    seeded = {**study.DATA_OPTIONS, "--seed": {"type": int}}
+    for given, words in (
+        (
+            ["--data", there, "--seed", 13],
+            r"--seed is of other simulated subjects .* without --data",
+        ),
+        (["--seed", 10], r"--seed must be another than 10 and 11, .*; got 10"),
+        (["--data", tmp_path / "no"], r"--data must be a folder; there is none at .*no$"),
+        (["--data", there, "--partitions", there], r"--partitions must be a csv file; there is no"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["p.py", *map(str, given), "--out", str(tmp_path)])
+        with pytest.raises(ValueError, match=words):
+            study.transfer_study(study.job_options("A study.", seeded), "tissue")
+    for option in ("--seeds", "--processes"):
+        monkeypatch.setattr(sys, "argv", ["p.py", option, "0", "--out", str(tmp_path)])
+        with pytest.raises(SystemExit) as end:
+            study.job_options("A study.", seeded)
+        assert end.value.code == 2
+    for seed, place in ((None, "results"), (12, "results"), (14, "results/seed-14")):
+        given = [] if seed is None else ["--seed", str(seed)]
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / "p.py"), *given])
+        assert study.job_options("", seeded, seeds=(None, 12)).out == tmp_path / place
     monkeypatch.setattr(sys, "argv", ["table1.py", "--allow-missing", "--out", str(tmp_path)])
     asked = study.job_options("A study.", study.TRANSFER_OPTIONS)
     with pytest.raises(ValueError, match=r"--allow-missing needs --data, .*; got none"):
