@@ -867,3 +867,20 @@ def test_a_damaged_program_and_an_unreadable_file_leave_the_other_sources(tmp_pa
     monkeypatch.setattr("transfer_risk.adapters.exported.kind_of", refuse)
     _, (words,) = Reading().load([str(path), str(saved)])
     assert words == f"{path}: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ('preprocessing = "x"', r"preprocessing must be a table, \[preprocessing\]; got 'x'"),
+        ("channels = 1", "channels must be a list of names; got 1"),
+        ("[preprocessing]\nsize = 64", "preprocessing.size must be .*; got 64"),
+        ("network = 3", r"network must be a table, \[network\]; got 3"),
+    ],
+)
+def test_a_description_of_a_program_with_the_wrong_kinds_is_named(tmp_path, given, words):
+    program = torch.export.export(torch.nn.Conv2d(1, 2, 1), (torch.rand(1, 1, 8, 8),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    (tmp_path / "source.toml").write_text(f"format = 1\n{given}\n")
+    with pytest.raises(ValueError, match=rf"source\.toml: {words}"):
+        tr.load_source(tmp_path / "model.pt2")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import transfer_risk as tr
-from transfer_risk.channels import channel_order, channels_read, expected_channels
+from transfer_risk.channels import channel_note, channel_order, channels_read, expected_channels
 from transfer_risk.examinations import examinations, write_predictions
 from transfer_risk.prediction import prepare
 
@@ -157,6 +157,25 @@ def test_the_channels_that_are_read_beside_stand_ins(how, channels, expected):
         assert [channels[k] for k in order if k >= 0] == [
             expected[k] for k in channel_order(trained, expected_channels(trained)) if k >= 0
         ]
+
+
+def test_capital_letters_of_channels_do_not_matter():
+    model = source("T1", "FLAIR")
+    assert channel_order(model, ("flair", "t1")) == [1, 0]  # not by position
+    assert not channel_note(model, ("flair", "t1"))
+    assert channel_order(replace(model, missing_channels="zero"), ("Flair",)) == [-1, 0]
+
+
+def test_a_model_that_was_trained_with_stand_ins_reads_no_more_where_a_task_has_more():
+    def trained(how, *read):
+        return source("T1", "T2", missing_channels=how, trained={"channels_read": list(read)})
+
+    assert channel_order(trained("zero", "T1"), ("T1", "T2")) == [0, -1]
+    assert channel_order(trained("repeat", "T2"), ("T1", "T2")) == [1, 1]
+    assert channel_order(trained("repeat", "CT"), ("PET", "CT")) == [1, 1]  # not by position
+    note = channel_note(trained("zero", "T1"), ("T1", "T2"))
+    assert note.endswith("was given zeros for the channels ['T2'], as in its fine-tuning")
+    assert channel_note(trained("zero", "T1"), ("T1",)).endswith("['T2'], which the task lacks")
 
 
 def test_4d_files_and_their_channels_are_one_examination(tmp_path):

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -16,6 +17,7 @@ from nibabel import orientations
 from scipy import ndimage
 
 import transfer_risk as tr
+from transfer_risk.adapters.nnunet.folder import checkpoint
 from transfer_risk.adapters.nnunet.intensity import normalised
 from transfer_risk.adapters.nnunet.network import Folds
 from transfer_risk.adapters.nnunet.plans import labels_of, recipe_of
@@ -244,7 +246,23 @@ def test_windows_of_a_folder_can_be_changed(tmp_path):
     table = '[preprocessing]\nsize = [16, 16, 16]\noverlap = 0.25\ntiling = "fixed"\n'
     (folder / "source.toml").write_text(f"format = 1\n{table}")
     given = tr.load_source(folder).preprocessing
-    assert given == tr.Preprocessing("none", size=(16, 16, 16), overlap=0.25, tiling="fixed")
+    assert given == tr.Preprocessing(
+        "none", spacing=given.spacing, size=(16, 16, 16), overlap=0.25, tiling="fixed"
+    )
+    configuration = json.loads((folder / "plans.json").read_text())["configurations"]["3d_fullres"]
+    assert given.spacing == tuple(configuration["spacing"])
+
+
+def test_a_checkpoint_file_is_sent_to_its_folder_and_only_what_is_needed_is_kept():
+    file = SAGITTAL / "fold_0" / "checkpoint_final.pth"
+    with pytest.raises(ValueError, match=r"is a checkpoint of nnU-Net; give its folder, .*fold_0$"):
+        tr.load_source(file)
+    assert set(checkpoint(file, False)) <= {
+        "network_weights",
+        "init_args",
+        "trainer_name",
+        "inference_allowed_mirroring_axes",
+    }
 
 
 def test_preprocessing_of_a_saved_source_is_refused_where_it_was_changed(tmp_path):
@@ -253,7 +271,8 @@ def test_preprocessing_of_a_saved_source_is_refused_where_it_was_changed(tmp_pat
     text = path.read_text()
     path.write_text(text.replace("overlap = 0.5", "overlap = 0.25"))
     assert tr.load_source(tmp_path / "saved").preprocessing.overlap == 0.25
-    path.write_text(text.replace("spacing = []", "spacing = [9.0, 9.0, 9.0]"))
+    own = re.search(r"^spacing = \[[^]]*\]", text, re.MULTILINE)[0]
+    path.write_text(text.replace(own, "spacing = [9.0, 9.0, 9.0]"))
     with pytest.raises(ValueError, match=r"source.toml: .* Remove spacing = \[9.0, 9.0, 9.0\]"):
         tr.load_source(tmp_path / "saved")
 

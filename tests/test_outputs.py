@@ -137,6 +137,16 @@ def test_a_size_that_the_network_cannot_take_is_said(kind):
         source(fail).predict(torch.rand(1, 1, 7, 7))
 
 
+def test_a_network_of_another_type_or_device_is_told_so():
+    network = torch.nn.Conv2d(1, 2, 1).half()
+    named = tr.Source("h", network, ("background", "a"), ("T1",))
+    words = r"float16 on cpu, the images torch.float32 on cpu: give network.float\(\).cpu\(\)$"
+    with pytest.raises(ValueError, match=words):
+        named.predict(torch.rand(1, 1, 7, 7))
+    network.float()
+    assert named.predict(torch.rand(1, 1, 7, 7)).shape == (1, 2, 7, 7)
+
+
 def test_sigmoid_and_region_outputs_become_distributions():
     p = torch.rand(2, 3, 4)
     logits = torch.logit(p)

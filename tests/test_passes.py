@@ -12,6 +12,7 @@ import torch
 from blobs import make_source, write_blobs, write_monai
 
 import transfer_risk as tr
+from transfer_risk import passes
 from transfer_risk.mapping import write_stages
 from transfer_risk.passes import Places, Predictions
 from transfer_risk.prediction import predict_volume
@@ -191,3 +192,20 @@ def test_places_of_any_shape():
         found = Places.of(mask).scattered(values)[0].numpy()
         np.testing.assert_array_equal(found[mask], values.numpy())
         assert np.isnan(found[~mask]).all()
+
+
+def test_a_case_that_fails_in_a_later_pass_ends_the_score_with_its_name(tmp_path, monkeypatch):
+    """Or the joints of the others would be taken for those of the cases before them."""
+    task, calls = tr.load_task(write_blobs(tmp_path)), []
+    real = passes.predict_volume
+
+    def sometimes(*args, **named):
+        calls.append(1)
+        if len(calls) > len(task.split("train")) + 1:
+            raise ValueError("the disk is gone")
+        return real(*args, **named)
+
+    monkeypatch.setattr(passes, "predict_volume", sometimes)
+    second = task.split("train")[1].id
+    with pytest.raises(ValueError, match=rf"{second}: the disk is gone; it could be predicted bef"):
+        tr.score(make_source(), task, cache=0)

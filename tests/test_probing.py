@@ -206,6 +206,44 @@ def test_a_source_that_sees_parts_or_mirrors_is_probed_on_images_as_they_are(tas
     np.testing.assert_allclose(found[2], found[0], rtol=1e-6)
 
 
+class Volumes(nn.Module):
+    """A 1x1x1 head that remembers how many images came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.seen = nn.Conv3d(1, 3, 1), nn.Conv3d(3, 2, 1), []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return self.head(self.first(images))
+
+
+def test_parts_of_volumes_are_probed_one_by_one(task):
+    network = Volumes()
+    size = tr.Preprocessing(size=(9, 8, 4))
+    source = tr.Source(
+        "v", network, ("background", "csf"), ("T1",), spatial_dims=3, preprocessing=size
+    )
+    found = probe_scores(source, task, task.cases[:4])
+    assert np.isfinite(found.dice).any() and set(network.seen) == {1}
+
+
+def test_too_little_memory_for_a_probe_leaves_the_score(task, trained, monkeypatch):
+    def full(*_):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory"
+        )
+
+    own = tr.score(trained, task)
+    monkeypatch.setattr(probing, "probe_scores", full)
+    found = probed(own, trained, task)
+    assert found.warnings[-1] == "no probe: its features need more memory than there is"
+    assert found.estimates["leep"] == own.estimates["leep"]
+    monkeypatch.setattr(probing, "probe_scores", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probed(own, trained, task)
+
+
 def test_a_mean_of_networks_is_not_probed(task):
     networks = [tr.UNet(1, 2, width=4, depth=2) for _ in range(2)]
     source = replace(make_source(), network=Folds(networks))

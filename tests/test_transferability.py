@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import transfer_risk as tr
 from transfer_risk import transferability
 from transfer_risk.tables import leep_floor
 from transfer_risk.transferability import (
@@ -658,3 +659,16 @@ def test_arrays_of_files_and_what_stands_in_ignored_pixels_change_no_score():
             score(inside, labels, 2)
     with pytest.raises(ValueError, match="must have a pixel that counts"):
         leep(np.zeros((0, 2, 5)), np.zeros((0, 5), dtype=int), 2)
+
+
+def test_gradients_of_a_network_do_not_matter():
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    theta, labels = logits.softmax(1), torch.zeros(2, 4, 5, dtype=torch.int64)
+    labels[:, 2:] = 1
+    plain = theta.detach()
+    assert tr.leep(theta, labels, 2) == tr.leep(plain, labels, 2)
+    joint = tr.Joint.of(theta, labels, 2)
+    assert not joint.counts.requires_grad
+    values = tr.log_expected_prediction(theta, labels, joint)
+    assert torch.equal(values, tr.log_expected_prediction(plain, labels, joint))
+    assert torch.equal(tr.risk_map(theta, labels).risk, tr.risk_map(plain, labels).risk)

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,14 @@ def check_writable(folder: str | Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with written(path) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+        Path(temporary).write_text(text, encoding="utf-8", newline="\n")
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """A path as it is seen from a folder, with slashes; the whole path where no way leads there, from another drive."""
+    with suppress(ValueError):
+        path = Path(os.path.relpath(path, folder))
+    return path.as_posix()
 
 
 def read_json(path: str | Path, *, remedy: str = "") -> Any:

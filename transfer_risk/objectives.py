@@ -120,7 +120,7 @@ class Objective:
 
     def _remember(self, logits: Tensor, labels: Tensor) -> None:
         """Running sums with this batch's soft overlap; a class that the batch does not hold keeps its own."""
-        *sums, count = soft_overlap(logits.float().softmax(1), labels).double().cpu()
+        *sums, count = soft_overlap(logits.float().softmax(1), labels).cpu().double()
         new = torch.stack(sums)
         mixed = MEMORY * self.overlap + (1 - MEMORY) * new
         first = self.overlap[1] == 0

@@ -85,6 +85,7 @@ class Predictions:
     seen: Callable[[Segmented], None] | None = None
     failed: dict[str, str] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
+    _gone_through: set[str] = field(default_factory=set)
     _places: dict[str, Places] = field(default_factory=dict)
     _kept: dict[str, int] = field(default_factory=dict)  # where in the file
     _file: IO[bytes] = field(default_factory=_unbuffered)
@@ -98,6 +99,9 @@ class Predictions:
 
         Left out are cases that cannot be read or predicted, noted in `failed`, and those without a voxel that counts, in
         `empty`.
+
+        Raises:
+            ValueError: naming a case that was gone through before and can no longer be read or predicted.
         """
         for case in self.cases:
             if case.id in self.failed or case.id in self.empty:
@@ -108,10 +112,15 @@ class Predictions:
                     found = self._predicted(case)
                 except ValueError as error:
                     self.refuse(case, error)
+                    if case.id in self._gone_through:  # what was counted before would go to others
+                        raise ValueError(
+                            f"{self.failed[case.id]}; it could be predicted before: keep files and memory free until the end"
+                        ) from error
                     continue
                 if found is None:
                     self.empty.append(case.id)
                     continue
+                self._gone_through.add(case.id)
                 theta, labels = found
                 del found
                 self._keep(case.id, theta, labels)

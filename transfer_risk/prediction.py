@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ from transfer_risk.windows import blended
 
 Array = NDArray[Any]
 BATCH = 8
+
+
+def at_once(dims: int) -> int:
+    """Images that go through a network together: slices in batches, volumes or parts of them one by one."""
+    return BATCH if dims == 2 else 1
 
 
 def prepare(source: Source, volume: Volume) -> Prepared:
@@ -166,7 +172,7 @@ def _windows(source: Source, images: Tensor, size: tuple[int, ...]) -> Tensor:
         return blended(images, size, overlap, outputs)
     from monai.inferers.utils import sliding_window_inference
 
-    number = BATCH if len(size) == 2 else 1
+    number = at_once(len(size))
     return torch.as_tensor(
         sliding_window_inference(images, size, number, outputs, overlap=overlap, mode="gaussian")
     )
@@ -271,5 +277,10 @@ def _channels_last(images: Tensor) -> Tensor:
 
 
 def reason(name: str, error: ValueError) -> str:
-    """Why a case or a file cannot be used, with its name."""
-    return str(error) if name in str(error) else f"{name}: {error}"
+    """Why a case or a file cannot be used, with its name.
+
+    >>> reason("1", ValueError("image must have 3 axes; got 11"))
+    '1: image must have 3 axes; got 11'
+    """
+    named = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error))
+    return str(error) if named else f"{name}: {error}"

@@ -19,7 +19,7 @@ from transfer_risk.heads import head_name, refuse_ensemble, training_mode
 from transfer_risk.losses import soft_overlap
 from transfer_risk.objectives import Objective
 from transfer_risk.outputs import class_logits
-from transfer_risk.prediction import BATCH
+from transfer_risk.prediction import at_once
 from transfer_risk.samples import Batch, Samples
 from transfer_risk.sources import Source
 
@@ -98,7 +98,7 @@ def recalibrate(student: Source, samples: Samples, rng: np.random.Generator) -> 
         module.momentum = None  # cumulative average
         module.train()
     with torch.no_grad():
-        for places in _parts(len(samples), RECALIBRATED, rng):
+        for places in _parts(samples, RECALIBRATED, rng):
             student.logits(samples.batch(places, rng).images)
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
@@ -109,7 +109,7 @@ def pixels_of(
     student: Source, samples: Samples, layer: nn.Module, rng: np.random.Generator
 ) -> Pixels:
     """At most `PIXELS` pixels of at most `FITTED` samples; foreground is kept preferentially, with importance."""
-    groups = list(_parts(len(samples), FITTED, rng))
+    groups = list(_parts(samples, FITTED, rng))
     share = PIXELS / sum(len(g) for g in groups)
     found: list[Pixels] = []
     student.network.eval()
@@ -163,10 +163,10 @@ def _drawn(features: Tensor, labels: Tensor, count: float, rng: np.random.Genera
     return Pixels(flat[order].float(), labels.reshape(-1)[order], weights.float())
 
 
-def _parts(count: int, most: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Places of at most `most` of `count` samples, in batches."""
-    chosen = np.sort(rng.permutation(count)[:most])
-    yield from np.array_split(chosen, -(-len(chosen) // BATCH))
+def _parts(samples: Samples, most: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Places of at most `most` of the samples, in batches."""
+    chosen = np.sort(rng.permutation(len(samples))[:most])
+    yield from np.array_split(chosen, -(-len(chosen) // at_once(len(samples.patch))))
 
 
 def features_of(source: Source, layer: nn.Module, batch: Batch) -> Tensor:

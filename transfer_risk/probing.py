@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from transfer_risk.collecting import collect
 from transfer_risk.intervals import LOGARITHM, SHARE, Estimate
 from transfer_risk.overlaps import overlap_dice, overlaps
-from transfer_risk.prediction import BATCH
+from transfer_risk.prediction import at_once
 from transfer_risk.probes import features_of, fitted, pixels_of, probed_layer
 from transfer_risk.samples import Samples
 from transfer_risk.scoring import Score
-from transfer_risk.sources import Source, evaluating
+from transfer_risk.sources import Source, evaluating, out_of_memory
 from transfer_risk.tables import mean_known
 from transfer_risk.tasks import Case, Task
 
@@ -43,8 +43,12 @@ def probed(score: Score, source: Source, task: Task) -> Score:
     try:
         found = probe_scores(source, task, cases)
         warnings = score.warnings
-    except (ValueError, OSError) as error:  # OSError: training data do not fit on the disk
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:  # OSError: a full disk
+        if not isinstance(error, ValueError | OSError) and not out_of_memory(error):
+            raise
         unknown, why = np.full(len(cases), np.nan), getattr(error, "strerror", None) or error
+        if out_of_memory(error):
+            why = "its features need more memory than there is"
         found, warnings = ProbeScores(unknown, unknown), (*score.warnings, f"no probe: {why}")
     values = {"probe_dice": found.dice, "probe_log_likelihood": found.log_likelihood}
     rows = tuple(
@@ -111,7 +115,7 @@ def _measured(
     """Dice and log-likelihood of each case of the samples under a linear classifier, (2, n)."""
     counts = np.zeros((len(samples.ids), len(bias), 3))
     likelihood = np.zeros(len(counts))
-    for batch in samples.covering(BATCH):
+    for batch in samples.covering(at_once(len(samples.patch))):
         features = features_of(source, layer, batch)
         logs = (features @ weight.T + bias).log_softmax(-1)
         for row, labels, case in zip(logs, batch.labels, batch.cases.tolist(), strict=True):

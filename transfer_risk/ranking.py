@@ -96,7 +96,9 @@ def rank_sources(
 
 def _grid_note(sources: Sequence[Source]) -> tuple[str, ...]:
     """A sentence where the probes of the sources are measured at different voxel sizes; none where not."""
-    spacings = {s.preprocessing.spacing for s in sources}
+    spacings = {
+        tuple(sorted(s.preprocessing.spacing)) for s in sources
+    }  # whatever the order of axes
     if len(spacings) < 2:
         return ()
     words = ", ".join(
@@ -132,7 +134,8 @@ def _scores(
     for source in sources:
         try:
             scores[source.name] = score(source, task, cases=cases, cache=cache, progress=progress)
-            dropped = scores[source.name].failed | dropped
+            failures = scores[source.name].failed.items()
+            dropped = {c: _with_source(source.name, why) for c, why in failures} | dropped
         except ValueError as error:
             failed[source.name] = str(error)
     if not scores:
@@ -150,6 +153,11 @@ def _scores(
         if source.name in scores and set(scores[source.name].failed) != set(dropped):
             scores[source.name] = score(source, task, cases=common, cache=cache, progress=progress)
     return scores, dropped, failed
+
+
+def _with_source(name: str, why: str) -> str:
+    """Why a case was dropped for all, with the source that it was dropped for."""
+    return why if name in why else f"{why} (source {name})"
 
 
 def _has_foreground(score: Score, cases: set[str], classes: Sequence[str]) -> bool:

@@ -44,7 +44,7 @@ class Recipe:
         min_foreground: The divisor is at least this share of the valid pixels.
         exponential: `trs-map` weighs with exp(-T), T clipped at its 1st percentile, instead of 1 + H.
         seed: Of few-shot subsets, new weights and the order of the data.
-        device: Where torch computes.
+        device: Where training computes; maps, measures and tuned decisions are made on the CPU.
         precision: `fp32`, or `bf16` (autocast).
         cache: GiB of memory for the features of a frozen encoder (own U-Nets, CPU, no augment); 0 = none are kept.
         checkpoint: Iterations between resumable states.
@@ -109,7 +109,9 @@ class Recipe:
     min_foreground: float = option(0.0, "The divisor is at least this share of the valid pixels.")
     exponential: bool = option(False, "trs-map weighs with exp(-T) instead of 1 + H.")
     seed: int = option(0, "Of subsets, new weights and the order of the data.", sign="not negative")
-    device: str = option("cpu", "Where torch computes.")
+    device: str = option(
+        "cpu", "Where training computes; maps, measures and tuned decisions are made on the CPU."
+    )
     precision: str = option("fp32", "bf16 is autocast.", choices=("fp32", "bf16"))
     cache: float = option(
         2.0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from transfer_risk.evaluation import Measure
-from transfer_risk.files import digest, explained, read_json, stale, write_text, written
+from transfer_risk.files import digest, explained, path_from, read_json, stale, write_text, written
 from transfer_risk.recipes import Recipe
 from transfer_risk.runs import input_files
 from transfer_risk.runtables import Stage, log_text, metrics_text
@@ -176,7 +175,7 @@ class RunFolder:
 def _relative(path: str, folder: Path) -> str:
     """From the folder; a link stays the link, since what a task file says is relative to where it was found."""
     place = Path(path).parent.resolve() / Path(path).name
-    return Path(os.path.relpath(place, folder.resolve())).as_posix()
+    return path_from(folder.resolve(), place)
 
 
 def _hashes(source: Source, task: Task) -> dict[str, str]:

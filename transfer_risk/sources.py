@@ -165,9 +165,7 @@ class Source:
             if out_of_memory(error):
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-            remedy = "set preprocessing.size to a size that it can take"
-            if isinstance(error, ImportError):
-                remedy = "install the package that is missing"
+            remedy = _remedy(self.network, images, error)
             raise ValueError(
                 f"source {self.name}: its network cannot work on images {tuple(images.shape)} ({reason}); {remedy}"
             ) from error
@@ -235,6 +233,19 @@ def written_labels(task: Task) -> dict[str, int]:
     free = [v for v in (0, *task.background) if v not in task.ignore]
     background = next(v for v in chain(free, count()) if v not in classes)
     return {task.classes[0]: background} | {c: values[0] for c, values in task.labels.items()}
+
+
+def _remedy(network: nn.Module, images: Tensor, error: Exception) -> str:
+    """What may help a network that fails on images."""
+    if isinstance(error, ImportError):
+        return "install the package that is missing"
+    first = next(network.parameters(), None)
+    if first is not None and (first.device, first.dtype) != (images.device, images.dtype):
+        return (
+            f"its weights are {first.dtype} on {first.device}, the images {images.dtype} on {images.device}: give "
+            "network.float().cpu()"
+        )
+    return "set preprocessing.size to a size that it can take"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """Rows with a header, as a CSV file holds them."""
     import pandas as pd
 
-    return str(pd.DataFrame(list(rows)).to_csv(index=False))
+    return str(pd.DataFrame(list(rows)).to_csv(index=False, lineterminator="\n"))
 
 
 def p_text(p: float | None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from transfer_risk.callbacks import Tell
-from transfer_risk.channels import channel_order, channels_read
+from transfer_risk.channels import channel_order, channels_read, read_by_position
 from transfer_risk.collecting import collect
 from transfer_risk.decisions import adjusted, tune_decision
 from transfer_risk.encoders import encoder_pattern
@@ -136,8 +136,7 @@ def untrained(source: Source, task: Task, recipe: Recipe) -> tuple[Source, bool]
     if not scratch and recipe.freeze != "none":
         own = recipe.freeze == "encoder"
         freeze(network, encoder_pattern(network, source.encoder) if own else recipe.freeze)
-    by_position = not set(source.channels) & set(task.channels)
-    renamed = by_position and len(source.channels) == len(task.channels)
+    renamed = read_by_position(source, task.channels)
     student = replace(
         student,
         name=f"{task.name}-{recipe.method}",

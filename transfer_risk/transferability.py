@@ -56,6 +56,7 @@ class Joint:
     def of(cls, probabilities: Tensor, labels: Tensor, num_classes: int) -> Joint:
         """Joint of a batch: probabilities (B, Z, *S), labels (B, *S) in [0, num_classes) or -1 where ignored."""
         check_batch(probabilities, labels, num_classes)
+        probabilities = probabilities.detach()
         totals = probabilities.new_zeros((num_classes, probabilities.shape[1]), dtype=torch.float64)
         for theta, hot, _ in _runs(probabilities, labels, num_classes):
             totals += hot @ theta.T
@@ -119,6 +120,7 @@ def expected_prediction(probabilities: Tensor, conditional: Tensor) -> Tensor:
     return torch.matmul(table, probabilities.flatten(2)).reshape(shape)
 
 
+@torch.no_grad()
 def log_expected_prediction(
     probabilities: Tensor, labels: Tensor, joint: Joint, *, smoothed: bool = False
 ) -> Tensor:
@@ -208,7 +210,7 @@ def given(
         TypeError: see `check_batch`.
         ValueError: see `check_batch`; and if the probabilities of a pixel that counts do not sum to 1.
     """
-    theta, target = as_tensor(probabilities), as_tensor(labels)
+    theta, target = as_tensor(probabilities).detach(), as_tensor(labels)
     check_batch(theta, target, num_classes)
     valid = _signed(target) >= 0
     if not bool(valid.any()):

@@ -17,6 +17,7 @@ KEYS = (
     *("format", "name", "licence", "spatial_dims", "channels", "classes", "activation", "encoder", "labels"),
     *("network", "preprocessing", "decision", "trained", "missing_channels"),
 )  # fmt: skip
+TABLES = ("labels", "network", "preprocessing", "decision", "trained")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Description:
         """Of a model file or folder: what `config` says, else `<stem>.source.toml` or `source.toml` beside it.
 
         Raises:
-            ValueError: naming the file, if it cannot be read or has an unknown key.
+            ValueError: naming the file, if it cannot be read, has an unknown key, or something else where a table must be.
         """
         own = [path.with_name(f"{path.stem}.source.toml")] if path.is_file() else []
         places = [*own, folder_of(path) / "source.toml"]
@@ -47,13 +48,16 @@ class Description:
             return cls(file)
         table = read_toml(file)
         refuse_unknown(table, KEYS, f"{file}: a source")
+        for key in TABLES:
+            if not isinstance(table.get(key, {}), Mapping):
+                raise ValueError(f"{file}: {key} must be a table, [{key}]; got {table[key]!r}")
         return cls(file, table)
 
     @property
     def network(self) -> Mapping[str, Any]:
         """The `[network]` table, or an empty one."""
-        table = self.table.get("network", {})
-        return table if isinstance(table, Mapping) else {}
+        table: Mapping[str, Any] = self.table.get("network", {})
+        return table
 
     @property
     def target(self) -> str:
@@ -91,11 +95,6 @@ class Description:
         Raises:
             ValueError: naming the file, if something is missing or wrong.
         """
-        for key in ("labels", "preprocessing", "decision", "trained"):
-            if not isinstance(self.table.get(key, {}), Mapping):
-                raise ValueError(
-                    f"{self.file}: {key} must be a table, [{key}]; got {self.table[key]!r}"
-                )
         table = {**found, **self.table}
         table["preprocessing"] = {
             **found.get("preprocessing", {}),

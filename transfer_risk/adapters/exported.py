@@ -17,7 +17,9 @@ from transfer_risk.adapters.description import Description
 from transfer_risk.adapters.inspection import kind_of, script_dangers
 from transfer_risk.adapters.programs import export_dangers
 from transfer_risk.adapters.weights import unpickled
+from transfer_risk.files import explained
 from transfer_risk.sources import Source
+from transfer_risk.tasks import Preprocessing
 
 DAMAGED = (zipfile.BadZipFile, zlib.error)
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".jit", ".torchscript", ".ckpt", ".bin")
@@ -50,6 +52,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         )
     if kind == "missing":
         raise ValueError(f'{file}: no such file; [network] target = "torchscript" wants it')
+    if (file.parent.parent / "plans.json").is_file():
+        raise ValueError(f"{file}: is a checkpoint of nnU-Net; give its folder, {file.parent}")
     network = unpickled(file, trust=trust)
     if not isinstance(network, nn.Module):
         raise ValueError(
@@ -130,12 +134,13 @@ def _shape(program: Program, description: Description) -> dict[str, Any]:
     """What the shape of a program's images says: dimensions and size; checked against the description."""
     _, channels, *size = program.shape
     table = description.table
-    names = table.get("channels", ())
+    names = description.names("channels") if "channels" in table else ()
     if names and channels is not None and len(names) != channels:
         raise ValueError(
             f"{description.file}: channels names {len(names)}, but the program was exported for {channels}"
         )
-    wanted = table.get("preprocessing", {}).get("size", ())
+    with explained(description.file):
+        wanted = Preprocessing.of(table.get("preprocessing", {})).size
     if wanted and any(a is not None and a != b for a, b in zip(size, wanted, strict=False)):
         fixed = ["any" if n is None else n for n in size]
         raise ValueError(

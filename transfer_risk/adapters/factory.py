@@ -30,7 +30,8 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         ValueError: naming the file, if the target cannot be imported, is refused, or does not fit the weights.
     """
     build = _imported(description, trust)
-    network = described(build, description)
+    given = arguments(description)
+    network = described(build, given, description)
     head = fit_head(network, description)
     order = order_entry(description)
     own = description.network.get("weights") is False
@@ -41,7 +42,7 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
         found={},
         architecture={
             "target": description.target,
-            "arguments": arguments(description),
+            "arguments": given,
             **head,
             **order,
         },
@@ -101,10 +102,10 @@ def built(build: Any, given: Mapping[str, Any], *, called: str, table: str) -> n
     return network
 
 
-def described(build: Any, description: Description) -> nn.Module:
+def described(build: Any, given: Mapping[str, Any], description: Description) -> nn.Module:
     """The network that a class or function returns for `[network.arguments]`; ValueError naming the file."""
     called = f"{description.file}: {description.target}"
-    return built(build, arguments(description), called=called, table="[network.arguments]")
+    return built(build, given, called=called, table="[network.arguments]")
 
 
 def fit_head(network: nn.Module, description: Description) -> dict[str, str]:

@@ -32,9 +32,9 @@ def read_source(path: Path, description: Description, trust: bool) -> Source:
     Raises:
         ValueError: naming the file, if MONAI has no such network, or it does not fit arguments or weights.
     """
-    given = arguments(description)
+    given = offline(arguments(description))
     build = network_class(description.target, str(description.file))
-    network = described(lambda **named: build(**offline(named)), description)
+    network = described(build, given, description)
     head = fit_head(network, description)
     order = order_entry(description)
     notes = load_weights(network, weights_file(path, description), trust=trust)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from transfer_risk.callbacks import Tell
-from transfer_risk.files import explained, write_text
+from transfer_risk.files import explained, path_from, write_text
 from transfer_risk.layouts.choices import choices_of, written_twice
 from transfer_risk.layouts.dataset import Choice, Dataset
 from transfer_risk.layouts.folders import labelled
@@ -152,7 +151,7 @@ def _table(
     return {
         "format": 1,
         "name": choice.name,
-        "root": Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix(),
+        "root": path_from(out.resolve(), folder.resolve()),
         "layout": layout,
         "channels": list(choice.channels),
         "classes": ["background", *choice.labels],

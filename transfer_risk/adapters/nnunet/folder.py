@@ -11,6 +11,7 @@ from transfer_risk.adapters.weights import unpickled
 from transfer_risk.files import read_json
 
 NEEDED = ("network_weights", "init_args", "trainer_name")
+KEPT = (*NEEDED, "inference_allowed_mirroring_axes")
 
 
 def is_fold(path: Path) -> bool:
@@ -41,7 +42,7 @@ def folds(path: Path) -> Iterator[Path]:
 
 
 def checkpoint(file: Path, trust: bool) -> dict[str, Any]:
-    """Content of a checkpoint: tensors, plain containers and numpy numbers; anything else only with `trust`.
+    """What a model needs of a checkpoint: tensors, plain containers and numpy numbers; anything else only with `trust`.
 
     Raises:
         ValueError: naming the file, if it is missing, damaged, refused, or no checkpoint of nnU-Net v2.
@@ -52,7 +53,9 @@ def checkpoint(file: Path, trust: bool) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in content] if isinstance(content, dict) else NEEDED
     if missing:
         raise ValueError(f"{file}: is no nnU-Net v2 checkpoint; it has no {', '.join(missing)}")
-    return dict(content)
+    return {
+        key: content[key] for key in KEPT if key in content
+    }  # the optimiser's state is let go of
 
 
 def json_table(path: Path) -> dict[str, Any]:

@@ -76,9 +76,10 @@ def recipe_of(configuration: Mapping[str, Any], activation: str) -> Recipe:
 
 
 def windows_of(configuration: Mapping[str, Any]) -> Preprocessing:
-    """Patch and windows; images are normalised and resampled by the recipe."""
+    """Patch, windows and the spacing, in the plans' order of axes; images are normalised and resampled by the recipe."""
     return Preprocessing(
         normalise="none",
+        spacing=tuple(configuration["spacing"]),
         size=tuple(configuration["patch_size"]),
         overlap=OVERLAP,
         tiling="even",
