@@ -106,7 +106,7 @@ class Run:
         Raises:
             ValueError: naming the file, if it cannot be read, or is no longer what the run was measured with.
         """
-        for name, path in input_files([case]).items():
+        for path, name in {path: name for name, path in input_files([case]).items()}.items():
             self._check_unchanged(name, path)
         return read(case, self.task, every_slice=True)
 
