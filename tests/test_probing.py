@@ -254,8 +254,12 @@ def test_a_mean_of_networks_is_not_probed(task):
 def test_a_source_whose_head_cannot_be_probed_has_no_probe_dice(task):
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 1), torch.nn.Conv2d(4, 2, 3, padding=1))
     source = tr.Source("wide", network, ("background", "csf"), ("T1",), encoder=r"^0\.")
-    ranking = tr.rank_sources([source], task)
+    ranking = tr.rank_sources([source], task, probe=True)
     assert ranking.by == "leep" and np.isnan(ranking.scores[0].estimates["probe_dice"].value)
+    (alone, other) = tr.rank_sources([source, make_source()], task).scores
+    assert not any("probe_dice" in s.estimates for s in (alone, other))
+    said = [w for s in (alone, other) for w in s.warnings if w.startswith("no probe")]
+    assert len(said) == 1 and said[0].endswith("none is probed (--probe probes the others)")
     assert "no probe: head probe needs a 1x1 convolution" in ranking.scores[0].warnings[0]
 
 

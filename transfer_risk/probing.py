@@ -73,6 +73,17 @@ def probed(score: Score, source: Source, task: Task) -> Score:
     )
 
 
+def layer_to_probe(source: Source) -> Any:
+    """The last layer of a source's network, whose inputs are classified.
+
+    Raises:
+        ValueError: if the source has no network, or no 1x1 convolution as last layer.
+    """
+    if source.stored is not None:
+        raise ValueError(f"source {source.name} has no network to probe")
+    return probed_layer(source)
+
+
 def probe_scores(source: Source, task: Task, cases: Sequence[Case]) -> ProbeScores:
     """The probe of `--head probe`, without recalibration, fitted on half of the cases and measured on the other, both ways.
 
@@ -84,14 +95,12 @@ def probe_scores(source: Source, task: Task, cases: Sequence[Case]) -> ProbeScor
     Raises:
         ValueError: if there are fewer than two groups, or the source has no network or no 1x1 convolution as last layer.
     """
-    if source.stored is not None:
-        raise ValueError(f"source {source.name} has no network to probe")
+    layer = layer_to_probe(source)
     by_id = sorted(range(len(cases)), key=lambda k: cases[k].id)
     groups = list(dict.fromkeys(cases[k].unit for k in by_id))
     if len(groups) < 2:
         what = "cases" if len(cases) < 2 else "groups of cases"
         raise ValueError(f"probe_dice needs at least 2 {what}; got {len(groups)}")
-    layer = probed_layer(source)
     rng = np.random.default_rng([0, 4])
     first = {groups[k] for k in rng.permutation(len(groups))[::2]}
     halves = [[k for k in by_id if (cases[k].unit in first) == w] for w in (True, False)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from transfer_risk.callbacks import Tell
 from transfer_risk.passes import CACHE
-from transfer_risk.probing import probed
+from transfer_risk.probing import layer_to_probe, probed
 from transfer_risk.scoretables import SCORES, ranking_rows
 from transfer_risk.scoring import Score, score
 from transfer_risk.sources import Source
@@ -54,9 +54,9 @@ def rank_sources(
 ) -> Ranking:
     """Rank sources on the training cases of a task.
 
-    By default by `probe_dice` where every source can be probed, else by LEEP: for fine-tuning with `--head probe` and a
-    frozen encoder it lost least Dice against the best choice of all scores; with nothing frozen and a Dice loss no score
-    was certain to beat a random choice (docs/results.md).
+    By default by `probe_dice` where every source can be probed, else by LEEP, and none is probed then: for fine-tuning with
+    `--head probe` and a frozen encoder it lost least Dice against the best choice of all scores; with nothing frozen and a
+    Dice loss no score was certain to beat a random choice (docs/results.md).
 
     Sources that share a name, such as runs of one task, go by their paths.
 
@@ -74,17 +74,19 @@ def rank_sources(
         raise ValueError(f"by must be {AUTO} or one of {', '.join(SCORES)}; got {by!r}")
     sources = told_apart(sources)
     scores, dropped, failed = _scores(sources, task, cache, progress)
-    if probe or by == AUTO or by.startswith("probe"):
-        by_name = {s.name: s for s in sources}
-        note = _grid_note([by_name[name] for name in scores])
+    by_name = {s.name: s for s in sources if s.name in scores}
+    why = {name: _no_probe(source) for name, source in by_name.items()} if by == AUTO else {}
+    if probe or by.startswith("probe") or (why and not any(why.values())):
+        note = _grid_note(list(by_name.values()))
         scores = {
-            name: probed(replace(own, warnings=(*own.warnings, *note)), by_name[name], task)
-            for name, own in scores.items()
+            name: probed(_warned(own, *note), by_name[name], task) for name, own in scores.items()
         }
+    else:
+        scores = {n: _warned(own, *why.get(n, ())) for n, own in scores.items()}
     if by == AUTO:
-        known = [not math.isnan(s.estimates["probe_dice"].value) for s in scores.values()]
+        known = [not math.isnan(_value(s, "probe_dice")) for s in scores.values()]
         by = "probe_dice" if all(known) else "leep"
-    if all(math.isnan(s.estimates[by].value) for s in scores.values()):
+    if all(math.isnan(_value(s, by)) for s in scores.values()):
         found = [n for n in SCORES if any(not math.isnan(_value(s, n)) for s in scores.values())]
         raise ValueError(
             f"by must be a score that is known of some source, {', '.join(found)}; got {by}"
@@ -92,6 +94,21 @@ def rank_sources(
     ties = (by, "probe_log_likelihood") if by == "probe_dice" else (by,)
     ordered = sorted(scores.values(), key=lambda s: [_descending(_value(s, n)) for n in ties])
     return Ranking(task.name, by, tuple(replace(s, failed={}) for s in ordered), dropped, failed)
+
+
+def _no_probe(source: Source) -> tuple[str, ...]:
+    """A sentence on why a source cannot be probed, before any is; none where it can."""
+    try:
+        layer_to_probe(source)
+    except ValueError as error:
+        return (
+            f"no probe: {error}; so all are ranked by LEEP and none is probed (--probe probes the others)",
+        )
+    return ()
+
+
+def _warned(own: Score, *sentences: str) -> Score:
+    return replace(own, warnings=(*own.warnings, *sentences))
 
 
 def _grid_note(sources: Sequence[Source]) -> tuple[str, ...]:
