@@ -1,10 +1,12 @@
 """Shape and affine from the header alone: those of the voxels when they are read."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from transfer_risk.imagefiles import grid_of, load
+from transfer_risk.imagefiles import grid_of, load, load_all
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
@@ -72,3 +74,28 @@ def test_zero_stays_zero_in_scaled_whole_numbers(tmp_path, channel):
     voxels, _ = load(f"{tmp_path / 'a.nii'}{channel}")
     assert ((voxels == 0) == (data[..., 1] == 0)).all()
     assert np.abs(voxels - data[..., 1]).max() < 1e-3
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mgz"])
+def test_channels_of_one_file_are_those_read_one_by_one_and_it_is_opened_once(
+    tmp_path, monkeypatch, ending
+):
+    data = np.random.default_rng(0).normal(size=(5, 4, 3, 4)).astype(np.float32)
+    kind = nib.MGHImage if ending == ".mgz" else nib.Nifti1Image
+    for name in "ab":
+        nib.save(kind(data, np.diag([1.0, 2, 3, 1])), tmp_path / f"{name}{ending}")
+        data = data[..., ::-1]
+    paths = [
+        f"{tmp_path / name}{ending}#{k}"
+        for name, k in (*zip("aaa", "031", strict=True), *zip("bb", "12", strict=True))
+    ]
+    wanted = [load(path) for path in paths]
+    opened = []
+    real = nib.load
+    monkeypatch.setattr(
+        nib, "load", lambda name, **named: opened.append(name) or real(name, **named)
+    )
+    for (voxels, affine), (own, other) in zip(load_all(paths), wanted, strict=True):
+        np.testing.assert_array_equal(voxels, own)
+        np.testing.assert_array_equal(affine, other)
+    assert [Path(name).name for name in opened] == [f"a{ending}", f"b{ending}"]

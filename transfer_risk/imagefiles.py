@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,33 @@ def load(path: str) -> tuple[Array, Array]:
     Raises:
         ValueError: naming the file, if it is missing, damaged, no 3D image of numbers, or without a geometry in mm.
     """
-    proxy, shape, affine = _opened(path)
-    _, channel = file_and_channel(path)
-    with _readable(path):
-        data = np.asarray(proxy[..., int(channel)] if channel else proxy)
-        data = _exact_zero(data, proxy)
-    if data.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
-        )
-    return data.reshape(shape), affine
+    (only,) = load_all([path])
+    return only
+
+
+def load_all(paths: Iterable[str]) -> Iterator[tuple[Array, Array]]:
+    """`load` of each; a compressed 4D file whose channels follow each other is decompressed once for all of them.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    for name, own in groupby(paths, lambda path: file_and_channel(path)[0]):
+        file = None
+        for path in own:
+            if file is None:
+                with _readable(path):
+                    file = nib.load(name, keep_file_open=True)
+            shape, affine = _geometry(file, path)
+            _, channel = file_and_channel(path)
+            with _readable(path):
+                data = np.asarray(file.dataobj[..., int(channel)] if channel else file.dataobj)
+                data = _exact_zero(data, file.dataobj)
+            if data.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"{path}: must hold one number per voxel; got {data.dtype}; convert it to grey values"
+                )
+            yield data.reshape(shape), affine
+            del data
 
 
 def _exact_zero(data: Array, proxy: Any) -> Array:
@@ -59,15 +77,15 @@ def grid_of(path: str) -> tuple[tuple[int, ...], Array]:
     Raises:
         ValueError: as `load`, but for what only the voxels show.
     """
-    _, shape, affine = _opened(path)
-    return shape, affine
+    with _readable(path):
+        file = nib.load(file_and_channel(path)[0])
+    return _geometry(file, path)
 
 
-def _opened(path: str) -> tuple[Any, tuple[int, ...], Array]:
-    """Voxels that are not read yet, the shape (X, Y, Z) that they will have, and affine."""
+def _geometry(file: Any, path: str) -> tuple[tuple[int, ...], Array]:
+    """The shape (X, Y, Z) that the voxels of an open file, or of one of its channels, will have, and affine."""
     name, channel = file_and_channel(path)
     with _readable(path):
-        file = nib.load(name)
         shape = tuple(int(n) for n in file.dataobj.shape)
         affine = np.asarray(_affine(file), dtype=np.float64)
         unit = _unit(file)
@@ -93,7 +111,7 @@ def _opened(path: str) -> tuple[Any, tuple[int, ...], Array]:
         raise ValueError(
             f"{path}: must have its geometry in mm; its header says {unit}; write it in mm, or correct the header's unit"
         )
-    return file.dataobj, shape, affine
+    return shape, affine
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from transfer_risk.imagefiles import load, same_geometry
+from transfer_risk.imagefiles import load, load_all, same_geometry
 from transfer_risk.tasks import Case, Slices, Task
 
 Array = NDArray[Any]
@@ -99,12 +99,12 @@ def nothing_counts(case: str) -> str:
 
 def read_images(paths: tuple[str, ...]) -> Volume:
     """Channels of one examination, one file each, all on one grid."""
-    first, affine = load(paths[0])
+    files = load_all(paths)
+    first, affine = next(files)
     image = np.empty((len(paths), *first.shape), dtype=np.float32)
     image[0] = first
-    for place, path in enumerate(paths[1:], start=1):
-        data, other = load(path)
-        same_geometry(paths[0], first.shape, affine, path, data.shape, other)
+    for place, (data, other) in enumerate(files, start=1):
+        same_geometry(paths[0], first.shape, affine, paths[place], data.shape, other)
         image[place] = data
     for path, channel in zip(paths, image, strict=True):
         if not np.isfinite(channel).all():
