@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transfer_risk.files import write_text
 from transfer_risk.intervals import Estimate
 from transfer_risk.significance import holm, signed_rank_p
 from transfer_risk.study.sizes import PROBE_STEPS
@@ -78,9 +79,8 @@ def write_summaries(
 
 
 def write_table(table: pd.DataFrame, path: str | Path, *, digits: str | None = "%.4g") -> None:
-    """Write a CSV; its folder is made, and numbers have these digits, or all where there are none."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False, float_format=digits)
+    """Write a CSV, whole or not at all; numbers have these digits, or all where there are none."""
+    write_text(path, table.to_csv(index=False, float_format=digits, lineterminator="\n"))
 
 
 def regular(table: pd.DataFrame) -> pd.DataFrame:
