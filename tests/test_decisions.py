@@ -70,6 +70,61 @@ def test_cases_without_a_class_do_not_stop_the_search(tmp_path):
     assert tuned(Fixed()).offsets == (0.0, 1.5)
 
 
+def searched(cases, classes):
+    """The coordinate search, with Dice from its definition."""
+
+    def mean_dice_of(offsets):
+        per_case = []
+        for theta, labels in cases:
+            own = (np.log(theta) + np.array(offsets)[:, None]).argmax(0)
+            found = [
+                2 * ((own == c) & (labels == c)).sum() / ((own == c).sum() + (labels == c).sum())
+                for c in range(1, classes)
+                if (own == c).any() or (labels == c).any()
+            ]
+            if found:
+                per_case.append(np.mean(found))
+        return np.mean(per_case) if per_case else 0.0
+
+    offsets = [0.0] * classes
+    for _ in range(4):
+        before = list(offsets)
+        for k in range(1, classes):
+            tried = {s: mean_dice_of([*offsets[:k], float(s), *offsets[k + 1 :]]) for s in STEPS}
+            best = max(tried.values())
+            if best > tried[offsets[k]] + 1e-12:
+                equal = [s for s, d in tried.items() if d > best - 1e-12]
+                offsets[k] = float(min(equal, key=abs))
+        if offsets == before:
+            break
+    return tuple(offsets)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_search_over_several_classes_equals_one_by_the_definition(seed, classes):
+    rng = np.random.default_rng([seed, classes])
+    cases = []
+    for _ in range(3):
+        labels = rng.integers(0, classes, 80)
+        logits = rng.normal(size=(classes, 80)) + rng.normal(size=(classes, 1))
+        logits[labels, np.arange(80)] += 1
+        theta = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+        cases.append((theta, labels))
+    names = ("background", "a", "b", "c")[:classes]
+
+    class Drawn:
+        task = tr.Task("t", names, ("T1",), ())
+        failed = {}  # noqa: RUF012
+
+        def __iter__(self):
+            for theta, labels in cases:
+                yield None, torch.from_numpy(theta)[None], torch.from_numpy(labels)[None]
+
+    made = tuned(Drawn()).offsets
+    assert made == searched(cases, classes) and any(made)
+
+
 def test_cases_without_foreground_and_without_a_prediction_move_nothing():
     class Empty:
         task = tr.Task("t", ("background", "a"), ("T1",), ())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import transfer_risk as tr
-from transfer_risk.overlaps import best_threshold_bins
+from transfer_risk.overlaps import BINS, best_threshold_bins, eep_bins, thresholded
 from transfer_risk.tables import Tables, dice, leep_estimates
 from transfer_risk.transferability import hard_counts, likelihood_table
 
@@ -62,6 +62,44 @@ def test_class_scores_sum_to_leep():
     by_class = [estimates[f"leep[{c}]"].value for c in "abc"]
     assert share @ by_class == pytest.approx(estimates["leep"].value, rel=1e-12)
     assert estimates["leep"].value == pytest.approx(tr.leep(theta, labels, 3), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("absent", [False, True])
+def test_readings_equal_their_definitions(seed, absent):
+    theta, labels = draw(seed, shape=(4, 6, 5), sources=4)
+    if absent:
+        labels[labels == 1] = 2
+    made = leep_estimates(tables(theta, labels, np.ones(4)), ("a", "b", "c"))
+    values = tr.log_expected_prediction(theta, labels, tr.Joint.of(theta, labels, 3))
+    means = [float(values[labels == k].mean()) for k in range(3)]
+    assert [made[f"leep[{c}]"].value for c in "abc"] == pytest.approx(means, nan_ok=True)
+    assert made["leep_balanced"].value == pytest.approx(np.nanmean(means))
+    assert made["nce"].value == pytest.approx(tr.nce(theta, labels, 3))
+    own = labels[labels >= 0]
+    shares = [float((own == k).double().mean()) for k in range(3)]
+    floor = sum(p * np.log(p) for p in shares if p)
+    assert made["leep_floor"].value == pytest.approx(floor)
+    assert made["leep_normalised"].value == pytest.approx(1 - made["leep"].value / floor)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_decision_by_thresholds_equals_a_loop(seed):
+    rng = np.random.default_rng(seed)
+    classes, pixels = 4, 60
+    low, width = rng.uniform(0, 0.3, classes), rng.uniform(0.1, 0.5, classes)
+    eep = low[:, None] + width[:, None] * rng.random((classes, pixels))
+    first = rng.integers(0, BINS, classes)
+    first[rng.integers(1, classes)] = BINS  # a class without a threshold
+    edge = low + width * np.minimum(first, BINS - 1) / BINS + 1e-9
+    tensors = [torch.from_numpy(a) for a in (eep, low, low + width, first, edge)]
+    bins = eep_bins(*tensors[:3])
+    made = thresholded(tensors[0], bins, tensors[3], tensors[4])
+    for p in range(pixels):
+        place = [int((eep[y, p] - low[y]) / width[y] * BINS) for y in range(classes)]
+        passed = [y for y in range(1, classes) if min(place[y], BINS - 1) >= first[y]]
+        assert made[p] == (max(passed, key=lambda y: eep[y, p] / edge[y]) if passed else 0)
+    assert len(set(made.tolist())) > 1
 
 
 def test_thresholds_come_from_the_other_cases():
