@@ -824,7 +824,8 @@ def test_transforms_by_reference_are_read(bundle):
 
 def test_a_bundle_downloads_nothing(bundle, monkeypatch):
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_a, **_k: pytest.fail("fetched"))
-    monkeypatch.setattr("monai.apps.utils.download_url", lambda *_a, **_k: pytest.fail("fetched"))
+    for place in ("monai.apps.utils", "monai.networks.nets.hovernet"):
+        monkeypatch.setattr(f"{place}.download_url", lambda *_a, **_k: pytest.fail("fetched"))
     table = {
         "_target_": "HoVerNet",
         "mode": "fast",

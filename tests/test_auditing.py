@@ -448,10 +448,10 @@ def test_columns_without_a_name_do_no_harm_and_a_pipe_is_read(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     text = "task,source,dice,,\nt,a,0.9,,\nt,b,0.8,,\n"
-    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer = threading.Thread(target=pipe.write_text, args=(text,), daemon=True)
     writer.start()
     rows_read = read_table(pipe)
-    writer.join()
+    writer.join(10)
     assert [row["dice"] for row in rows_read] == [0.9, 0.8]
 
 

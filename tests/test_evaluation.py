@@ -66,6 +66,21 @@ def test_hd95_of_one_slice_is_that_of_an_image():
         assert found.hd95 == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_hd95_of_moved_slabs_is_their_distance_in_mm(axis):
+    """Slabs of two voxels, moved by three: half of either surface is 3 voxels away, half 2."""
+    spacing, shape = (1.0, 2.0, 3.5), [8, 9, 10]
+    slabs = []
+    for start in (2, 5):
+        slab = np.zeros(shape, np.int16)
+        np.moveaxis(slab, axis, 0)[start : start + 2] = 1
+        slabs.append(slab)
+    seen = Segmented(tr.Case("c", ("c.nii",)), slabs[0], slabs[1], np.diag([*spacing, 1.0]))
+    (found,) = measures(("background", "a"), seen)
+    assert found.hd95 == pytest.approx(3 * spacing[axis]) and found.dice == 0
+
+
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     return tr.load_task(write_blobs(tmp_path_factory.mktemp("blobs"), cases=4))

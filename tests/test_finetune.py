@@ -358,17 +358,20 @@ def uninterrupted(made, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, folder, kind):
+@pytest.mark.parametrize(("kind", "later"), [(signal.SIGKILL, 0.02), (signal.SIGTERM, 0.07)])
+def test_a_killed_run_goes_on_to_the_same_bits(uninterrupted, folder, kind, later):
     process = child(folder)
     state = folder / "run" / "checkpoint" / "state.pt"
-    end = time.monotonic() + 60
-    while not state.exists() and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(0.1 * float(np.random.default_rng().random()))
-    process.send_signal(kind)
-    assert process.wait(30) != 0
-    process.stderr.close()
+    try:
+        end = time.monotonic() + 60
+        while not state.exists() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(later)
+        process.send_signal(kind)
+        assert process.wait(30) != 0
+    finally:
+        process.kill()
+        process.stderr.close()
     assert not json.loads((folder / "run" / "manifest.json").read_text())["finished"]
     refused(run("compare", folder / "run"), "is not finished; start the same command again")
     assert tune(folder, *LONG).exit_code == 0

@@ -16,12 +16,21 @@ def test_source_and_target_are_the_cohorts_of_their_seeds_and_institutions(tmp_p
         tmp_path / "pair", anatomy=anatomy, cases=2, seed=4, template=template
     )
     write = tr.write_tissue_cohort if anatomy == "tissue" else tr.write_tumour_cohort
-    alone = write(tmp_path, cases=2, seed=5, template=template, institution=1, prefix="source")
-    for name in ("imagesTr/source_001_0000.nii.gz", "labelsTr/source_001.nii.gz"):
-        np.testing.assert_array_equal(
-            *(np.asarray(nib.load(folder / name).dataobj) for folder in (source, alone))
+    labels = []
+    for cohort, seed, institution, prefix in ((source, 5, 1, "source"), (target, 4, 0, "target")):
+        alone = write(
+            tmp_path / prefix,
+            cases=2,
+            seed=seed,
+            template=template,
+            institution=institution,
+            prefix=prefix,
         )
-    assert sorted(p.name for p in (target / "labelsTr").iterdir())[0] == "target_000.nii.gz"
+        for name in (f"imagesTr/{prefix}_001_0000.nii.gz", f"labelsTr/{prefix}_001.nii.gz"):
+            pair = [np.asarray(nib.load(folder / name).dataobj) for folder in (cohort, alone)]
+            np.testing.assert_array_equal(*pair)
+        labels.append(pair[0])
+    assert not np.array_equal(*labels)  # no subject is in both
 
 
 def test_a_cohort_that_is_there_is_kept(tmp_path):

@@ -462,19 +462,23 @@ def test_a_log_that_is_none_is_named(folder, tmp_path, old, new, words):
 
 
 def test_a_run_is_drawn_on_the_scale_of_its_own_base(run):
-    path = run.path / "config.toml"
+    path = (
+        run.path / "config.toml"
+    )  # the run knows its task by a relative path, and stays where it is
     text = path.read_text()
     drawn = {}
-    for base in (10.0, 3.0):
-        path.write_text(f"{text}\nbase = {base}\n")
-        figure = tr.plot_change(tr.load_run(run.path))
-        bar = figure.axes[-1]
-        drawn[base] = max(
-            float(t.get_text())
-            for t in [*bar.get_xticklabels(), *bar.get_yticklabels()]
-            if t.get_text()
-        )
-    path.write_text(text)
+    try:
+        for base in (10.0, 3.0):
+            path.write_text(f"{text}\nbase = {base}\n")
+            figure = tr.plot_change(tr.load_run(run.path))
+            bar = figure.axes[-1]
+            drawn[base] = max(
+                float(t.get_text())
+                for t in [*bar.get_xticklabels(), *bar.get_yticklabels()]
+                if t.get_text()
+            )
+    finally:
+        path.write_text(text)
     assert drawn == {10.0: 10, 3.0: 3}
 
 

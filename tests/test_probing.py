@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 import transfer_risk as tr
-from transfer_risk import probing
+from transfer_risk import probes, probing
 from transfer_risk.adapters.nnunet.network import Folds
 from transfer_risk.collecting import collect
 from transfer_risk.heads import head_name
-from transfer_risk.probes import Pixels, fitted
+from transfer_risk.probes import Pixels, fitted, pixels_of, recalibrate
 from transfer_risk.probing import _measured, probe_scores, probed
 from transfer_risk.reports import ranking_text
 from transfer_risk.training import begin
@@ -108,6 +108,116 @@ def test_probe_dice_tells_a_trained_source_from_a_random_one(task, trained):
     np.testing.assert_array_equal(found.dice, again.dice)
 
 
+def features_by_hook(source, images):
+    """Inputs of the last layer, (F, X, Y)."""
+    seen = []
+    hook = source.network.head.register_forward_hook(lambda _m, given, _o: seen.append(given[0]))
+    with torch.no_grad():
+        source.network.eval()(images[None])
+    hook.remove()
+    return seen[0][0]
+
+
+def test_probe_dice_is_measured_on_the_half_that_it_was_not_fitted_to(task, trained, monkeypatch):
+    order, heads, taken = [], [], []
+
+    def seen_pixels(source, samples, *rest):
+        order.append(set(samples.ids))
+        return pixels_of(source, samples, *rest)
+
+    def seen_fit(*given):
+        heads.append(fitted(*given))
+        return heads[-1]
+
+    def seen_measures(source, samples, *rest):
+        order.append(set(samples.ids))
+        taken.append(samples)
+        return _measured(source, samples, *rest)
+
+    monkeypatch.setattr(probing, "pixels_of", seen_pixels)
+    monkeypatch.setattr(probing, "fitted", seen_fit)
+    monkeypatch.setattr(probing, "_measured", seen_measures)
+    cases = task.split("train")
+    found = probe_scores(trained, task, cases)
+    fit, measured, fit_again, measured_again = order
+    assert fit == measured_again and measured == fit_again and not fit & measured
+    assert fit | measured == {c.id for c in cases}
+    for samples, (weight, bias) in zip(taken, heads, strict=True):
+        for number, name in enumerate(samples.ids):
+            both, chosen, labelled, likelihood, pixels = 0, 0, 0, 0.0, 0
+            for image, labels in zip(samples.images[number], samples.labels[number], strict=True):
+                features = features_by_hook(trained, torch.from_numpy(np.array(image)))
+                logits = torch.einsum("yf,fxz->yxz", weight, features) + bias[:, None, None]
+                valid = torch.from_numpy(np.array(labels)).long()
+                for p in np.argwhere(np.asarray(labels) >= 0):
+                    own = logits[:, p[0], p[1]]
+                    truth, best = int(valid[p[0], p[1]]), int(own.argmax())
+                    likelihood += float(own.log_softmax(0)[truth])
+                    both += truth == best == 1
+                    chosen += best == 1
+                    labelled += truth == 1
+                    pixels += 1
+            place = [c.id for c in cases].index(name)
+            assert found.dice[place] == pytest.approx(2 * both / (chosen + labelled), abs=2e-3)
+            assert found.log_likelihood[place] == pytest.approx(likelihood / pixels, rel=1e-3)
+
+
+def test_recalibrated_statistics_are_means_over_batches(task):
+    source = make_source()
+    samples = collect(source, task.cases[:3], task, mapped=False)
+    norm = next(m for m in source.network.modules() if isinstance(m, nn.BatchNorm2d))
+    means, before = [], norm.momentum
+    source.network.requires_grad_(True)
+    hook = norm.register_forward_hook(lambda _m, given, _o: means.append(given[0].mean((0, 2, 3))))
+    recalibrate(source, samples, np.random.default_rng(0))
+    hook.remove()
+    assert len(means) > 2 and norm.momentum == before and not norm.training
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_drawn_pixels_stand_for_all_of_their_kind(task, monkeypatch):
+    monkeypatch.setattr(probes, "PIXELS", 500)
+    source = make_source()
+    samples = collect(source, task.cases[:3], task, mapped=False)
+    layer = source.network.head
+    pixels = pixels_of(source, samples, layer, np.random.default_rng(0))
+    counts = samples.class_counts(2).tolist()
+    assert len(samples) <= probes.FITTED and len(pixels.labels) < 700
+    for kind, count in enumerate(counts):
+        own = pixels.labels == kind
+        assert float(pixels.importance[own].sum()) == pytest.approx(count, rel=1e-4)
+    assert 0.2 < float((pixels.labels == 1).float().mean()) < 0.6  # foreground is kept first
+
+
+def test_the_probe_of_adaptive_risk_is_fitted_twice(task, trained, monkeypatch):
+    """The second time with (2 - D) / D, D the soft Dice of the first fit on the same pixels."""
+    drawn, given = [], []
+
+    def seen_pixels(*rest):
+        drawn.append(pixels_of(*rest))
+        return drawn[-1]
+
+    def seen_fit(pixels, classes, weights):
+        given.append(weights)
+        return fitted(pixels, classes, weights)
+
+    monkeypatch.setattr(probes, "pixels_of", seen_pixels)
+    monkeypatch.setattr(probes, "fitted", seen_fit)
+    start = begin(trained, task, tr.Recipe(method="adaptive-risk", head="probe"))
+    (pixels,) = drawn
+    weight, bias = fitted(pixels, 2, torch.ones(2))
+    p = (pixels.features @ weight.T + bias).softmax(1)[:, 1]
+    t, stands = (pixels.labels == 1).float(), pixels.importance
+    dice = float(2 * (stands * p * t).sum() / (stands * (p + t)).sum())
+    dice = min(max(dice, 0.05), 0.98)
+    assert len(given) == 2 and given[0].tolist() == [1, 1]
+    assert given[1].tolist() == pytest.approx([1, (2 - dice) / dice], rel=1e-4)
+    weight, bias = fitted(pixels, 2, given[1])
+    head = start.student.network.head
+    torch.testing.assert_close(head.weight[:, :, 0, 0], weight)
+    torch.testing.assert_close(head.bias, bias)
+
+
 def test_probe_dice_does_not_depend_on_the_order_of_the_cases(task, trained):
     cases = task.split("train")
     found, other = probe_scores(trained, task, cases), probe_scores(trained, task, cases[::-1])
@@ -195,7 +305,8 @@ def test_a_source_that_sees_parts_or_mirrors_is_probed_on_images_as_they_are(tas
     )
     whole = tr.Source("whole", network, ("background", "csf"), ("T1",), encoder=r"^0\.")
     parts = replace(whole, preprocessing=replace(whole.preprocessing, size=(9, 8)))
-    weight, bias = torch.randn(len(task.classes), 4), torch.randn(len(task.classes))
+    weight = torch.randn(len(task.classes), 4, generator=torch.Generator().manual_seed(1))
+    bias = torch.zeros(len(task.classes))
     mirrored = replace(whole, network=Folds([network], (0, 1)))
     found = []
     for source in (whole, mirrored, parts):

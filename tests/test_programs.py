@@ -58,6 +58,7 @@ def test_the_program_runs_at_smoke_size_and_writes_its_result(program, begun):
     result = running.result()
     assert result.returncode == 0, result.stderr
     assert [p for p in folder.iterdir() if p.suffix in (".csv", ".png") and p.stat().st_size > 0]
+    assert all(len(pd.read_csv(p)) for p in folder.glob("*.csv"))
 
 
 def imports(program):

@@ -104,3 +104,12 @@ def test_an_exponential_that_does_nothing_stops_no_other_option():
     options = vars(tr.Recipe()) | {"exponential": True, "extent": "set"}
     assert [what for what, *_ in idle(options, ["extent"])] == []
     assert [what for what, *_ in idle(options, ["exponential"])] == ["exponential"]
+
+
+def test_the_defaults_are_the_papers_protocol():
+    r = tr.Recipe()
+    assert (r.method, r.divisor, r.base, r.extent) == ("risk-map", "batch", 10, "image")
+    assert (r.optimiser, r.schedule, r.lr, r.iterations) == ("adam", "constant", 1e-4, 5000)
+    assert (r.init, r.freeze, r.head, r.decision) == ("source", "encoder", "auto", "argmax")
+    assert (r.clip, r.min_range, r.min_foreground, r.dice_weight) == (0, 0, 0, 0)
+    assert not r.augment and not r.exponential and not r.n_cases and not r.n_slices

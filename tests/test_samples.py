@@ -191,13 +191,12 @@ def test_a_case_whose_labelled_slices_fall_between_those_seen_is_left_out_with_a
         collect(source, [between], task, mapped=mapped)
 
 
-def test_volumes_give_patches_half_of_them_on_foreground(task):
+def test_volumes_give_patches(task):
     source = volumetric(size=(5, 5, 3))
     made = collect(source, task.cases[:3], task, mapped=True)
     assert len(made) == 3 and made.images[0].shape == (1, 1, *SHAPE)
     batch = made.draw(6, np.random.default_rng(0))
     assert batch.images.shape == (6, 1, 5, 5, 3)
-    assert sum(bool((own > 0).any()) for own in batch.labels) >= 3
 
 
 def test_spans_of_image_case_and_set(task):

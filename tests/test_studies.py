@@ -117,13 +117,16 @@ def test_the_workers_of_a_killed_study_end_too(tmp_path):
     code += f"study.run_jobs({jobs!r}, t.slow, {str(tmp_path / 'rows.csv')!r}, processes=2)"
     running_study = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
     paths = [Path(job["pid"]) for job in jobs]
-    until = time.monotonic() + 240
-    while not all(p.exists() and p.read_text() for p in paths) and time.monotonic() < until:
-        time.sleep(0.1)
-    workers = [int(p.read_text()) for p in paths]
-    assert all(map(running, workers))
-    running_study.kill()
-    running_study.wait()
+    try:
+        until = time.monotonic() + 240
+        while not all(p.exists() and p.read_text() for p in paths) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert all(p.exists() for p in paths), "the workers have not begun"
+        workers = [int(p.read_text()) for p in paths]
+        assert all(map(running, workers))
+    finally:
+        running_study.kill()
+        running_study.wait()
     until = time.monotonic() + 20
     while any(map(running, workers)) and time.monotonic() < until:
         time.sleep(0.1)
