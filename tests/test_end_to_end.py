@@ -1,6 +1,7 @@
 """Files in, files out: tasks, scoring against brute force, maps, predictions, and what bad input says."""
 
 import errno
+import io
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from blob_folder import SHAPE, make_source, save, write_dataset
@@ -105,7 +107,7 @@ def test_eep_dice_uses_the_threshold_of_the_other_cases(tmp_path):
         taken = bins[c] >= int(np.argmax(dice))
         dices.append(2 * (taken & (own == 1)).sum() / (taken.sum() + (own == 1).sum()))
     assert tr.score(source, task).estimates["eep_dice"].value == pytest.approx(
-        np.mean(dices), abs=5e-3
+        np.mean(dices), abs=1e-3
     )
 
 
@@ -146,6 +148,17 @@ def test_score_map_predict_and_pretrain_on_the_command_line(folder):
         "ranking.json",
         "per_case.csv",
     }
+    printed = run("score", task, folder / "s0", folder / "s1", "--format", "csv")
+    table, written = (
+        pd.read_csv(text).drop(columns="seconds")
+        for text in (io.StringIO(printed.stdout), folder / "out" / "ranking.csv")
+    )
+    pd.testing.assert_frame_equal(table, written)
+    own = tr.score(tr.load_source(folder / "s0"), tr.load_task(task)).estimates
+    row = table[table["source"] == "s0"].iloc[0]
+    readings = ("leep_balanced", "leep_loo", "leep_loo_floor", "nce", "eep_dice", "dice")
+    for name in (*readings, "leep[a]", "leep[b]", "eep_dice[a]", "eep_dice[b]"):
+        assert row[name] == pytest.approx(own[name].value, nan_ok=True), name
     mapped = run("map", task, folder / "s0", "--out", folder / "maps", "--hardness")
     assert mapped.exit_code == 0, mapped.output
     case = tr.load_task(task).split("test")[0]
