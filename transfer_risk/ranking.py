@@ -113,9 +113,8 @@ def _warned(own: Score, *sentences: str) -> Score:
 
 def _grid_note(sources: Sequence[Source]) -> tuple[str, ...]:
     """A sentence where the probes of the sources are measured at different voxel sizes; none where not."""
-    spacings = {
-        tuple(sorted(s.preprocessing.spacing)) for s in sources
-    }  # whatever the order of axes
+    # sorted: nnU-Net's plans have the axes in another order
+    spacings = {tuple(sorted(s.preprocessing.spacing)) for s in sources}
     if len(spacings) < 2:
         return ()
     words = ", ".join(

@@ -181,9 +181,7 @@ def _relative(path: str, folder: Path) -> str:
 def _hashes(source: Source, task: Task) -> dict[str, str]:
     """SHA-256 by name of everything that goes in: the task file, the source, each case's images and label."""
     found = {"task": Path(task.path), **input_files(task.cases)}
-    digests = {
-        path: digest(path) for path in dict.fromkeys(found.values())
-    }  # channels share 4D files
+    digests = {path: digest(path) for path in set(found.values())}  # 4D: one of many channels
     return _source_hashes(source) | {name: digests[path] for name, path in found.items()}
 
 

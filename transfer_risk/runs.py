@@ -106,7 +106,10 @@ class Run:
         Raises:
             ValueError: naming the file, if it cannot be read, or is no longer what the run was measured with.
         """
-        for path, name in {path: name for name, path in input_files([case]).items()}.items():
+        named = {
+            path: name for name, path in input_files([case]).items()
+        }  # 4D: one of many channels
+        for path, name in named.items():
             self._check_unchanged(name, path)
         return read(case, self.task, every_slice=True)
 

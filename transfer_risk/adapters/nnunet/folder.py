@@ -11,7 +11,7 @@ from transfer_risk.adapters.weights import unpickled
 from transfer_risk.files import read_json
 
 NEEDED = ("network_weights", "init_args", "trainer_name")
-KEPT = (*NEEDED, "inference_allowed_mirroring_axes")
+KEPT = (*NEEDED, "inference_allowed_mirroring_axes")  # not the optimiser's state, which is larger
 
 
 def is_fold(path: Path) -> bool:
@@ -53,9 +53,7 @@ def checkpoint(file: Path, trust: bool) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in content] if isinstance(content, dict) else NEEDED
     if missing:
         raise ValueError(f"{file}: is no nnU-Net v2 checkpoint; it has no {', '.join(missing)}")
-    return {
-        key: content[key] for key in KEPT if key in content
-    }  # the optimiser's state is let go of
+    return {key: content[key] for key in KEPT if key in content}
 
 
 def json_table(path: Path) -> dict[str, Any]:
