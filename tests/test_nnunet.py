@@ -596,7 +596,7 @@ def test_the_missing_package_is_named(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     without = [p for p in sys.path if not Path(p, "dynamic_network_architectures").is_dir()]
     monkeypatch.setattr(sys, "path", without)
-    with pytest.raises(ValueError, match=r"pip install 'transfer-risk\[nnunet\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[nnunet\]' in the clone"):
         tr.load_source(SAGITTAL)
 
 

@@ -340,7 +340,7 @@ def test_bad_templates_are_named(tmp_path):
 
 def test_missing_nilearn_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'pip install "transfer-risk\[demo\]" or pass template='):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[demo\]' in the clone, or pass temp"):
         write_tissue_cohort(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Which pretrained segmentation model to start from, where transfer will hurt, and how to fine-tune so it does not.
+"""Which pretrained segmentation model to start from, where its classes do not explain your labels, did fine-tuning help.
 
 Names are loaded when they are first used, so that importing the package costs nothing. What only the programs of studies and
 figures need is in `transfer_risk.study`.

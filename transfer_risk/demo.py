@@ -133,5 +133,6 @@ def _advice(folder: Path, best: Source) -> str:
         "All anatomy here is deformed from one template; it replaces no patients. On your own data:\n"
         "  transfer-risk tasks YOUR_DATA --out tasks\n"
         "  transfer-risk score tasks/NAME.toml SOURCE...\n"
-        "  transfer-risk finetune tasks/NAME.toml SOURCE --out run\n"
+        "  transfer-risk finetune tasks/NAME.toml SOURCE --out run --method vanilla --dice-weight 1 --freeze none \\\n"
+        "      --decision tuned --lr 1e-3 --iterations 1000\n"
     )

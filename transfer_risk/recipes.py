@@ -50,11 +50,18 @@ class Recipe:
         checkpoint: Iterations between resumable states.
     """
 
-    method: str = option("risk-map", "Loss; risk-map is the paper's.", choices=METHODS)
+    method: str = option(
+        "risk-map",
+        "Loss: vanilla (cross-entropy), class-weight (inverse frequency), trs-map (1 + hardness), risk-map (the paper's), "
+        "class-mean and class-shuffle (its controls), eep-risk, adaptive-risk.",
+        choices=METHODS,
+    )
     iterations: int = option(5_000, "Steps.", sign="positive")
     lr: float = option(1e-4, "Learning rate.", sign="positive")
     batch: int = option(8, "Slices (2D) or patches (3D) per step.", sign="positive")
-    optimiser: str = option("adam", "sgd has momentum 0.9.", choices=("adam", "adamw", "sgd"))
+    optimiser: str = option(
+        "adam", "Optimiser; sgd has momentum 0.9.", choices=("adam", "adamw", "sgd")
+    )
     schedule: str = option(
         "constant", "Of the learning rate; cosine ends at 0.", choices=("constant", "cosine")
     )
@@ -64,12 +71,13 @@ class Recipe:
     )
     head: str = option(
         "auto",
-        "auto keeps it for equally many classes, with the same names or none in common.",
+        "Last layer: keep, new (random), probe (fitted to the training cases first); auto keeps it for equally many "
+        "classes, with the same names or none in common.",
         choices=("auto", "keep", "new", "probe"),
     )
     init: str = option(
         "source",
-        "random: from scratch, nothing frozen; the reference for negative transfer.",
+        "random: SOURCE's architecture from scratch, nothing frozen; the reference for negative transfer.",
         choices=("source", "random"),
     )
     n_cases: int = option(
@@ -79,7 +87,8 @@ class Recipe:
         0, "Few-shot: only so many training slices, nested by seed; 0 = all.", sign="not negative"
     )
     validation: float = option(
-        0.0, "Share of the training cases that is kept for tuning the decision."
+        0.0,
+        "Share (0 to below 1) of the training cases that is kept for --decision tuned; 0 = it is tuned on all.",
     )
     dice_weight: float = option(
         0.0, "Weight of a soft Dice loss that is added.", sign="not negative"
@@ -87,14 +96,19 @@ class Recipe:
     augment: bool = option(False, "Flips and intensity changes; the risk map moves with the image.")
     decision: str = option(
         "argmax",
-        "Stored in the model; later commands apply it.",
+        "How probabilities become labels: argmax; tuned (an offset per class, for the best Dice on training cases); "
+        "adjusted (offsets that undo the loss's class weights). Stored in the model.",
         choices=("argmax", "tuned", "adjusted"),
     )
     base: float = option(10.0, "Risk = base ** hardness.")
-    extent: str = option("image", "What hardness is scaled over.", choices=get_args(Extent))
+    extent: str = option(
+        "image",
+        "What hardness is scaled over: image (what the network sees at once), case, or set (all training cases).",
+        choices=get_args(Extent),
+    )
     clip: float = option(
         0.0,
-        "Low percentile of transferability that takes the place of its minimum.",
+        "Percentile (0 to 100) of transferability that takes the place of its minimum; 0 = off.",
     )
     min_range: float = option(
         0.0,
@@ -103,19 +117,22 @@ class Recipe:
     )
     divisor: str = option(
         "batch",
-        "What the risk-weighted sum is divided by: foreground of batch or image, or all pixels.",
+        "What the risk-weighted sum is divided by: foreground pixels of the batch, of each image, or all pixels.",
         choices=get_args(Divisor),
     )
     min_foreground: float = option(0.0, "The divisor is at least this share of the valid pixels.")
-    exponential: bool = option(False, "trs-map weighs with exp(-T) instead of 1 + H.")
+    exponential: bool = option(
+        False, "trs-map weighs with exp(-transferability) instead of 1 + hardness."
+    )
     seed: int = option(0, "Of subsets, new weights and the order of the data.", sign="not negative")
     device: str = option(
-        "cpu", "Where training computes; maps, measures and tuned decisions are made on the CPU."
+        "cpu",
+        "torch device of the training (cpu, cuda, mps); maps, measures and tuned decisions are made on the CPU.",
     )
-    precision: str = option("fp32", "bf16 is autocast.", choices=("fp32", "bf16"))
+    precision: str = option("fp32", "bf16: autocast.", choices=("fp32", "bf16"))
     cache: float = option(
         2.0,
-        "GiB of memory for features of a frozen encoder (own U-Nets, CPU).",
+        "GiB of memory (not of disk) for features of a frozen encoder (own U-Nets, CPU, no augment); 0 = none.",
         sign="not negative",
     )
     checkpoint: int = option(250, "Iterations between resumable states.", sign="positive")

@@ -123,7 +123,7 @@ def write_tasks(out: Path) -> dict[str, tr.Task]:
     """The T1 template (skull-stripped) that nilearn's wheel carries, with three targets."""
     found = importlib.util.find_spec("nilearn")
     if found is None or not found.submodule_search_locations:
-        raise SystemExit('nilearn is not installed; run pip install "transfer-risk[demo]"')
+        raise SystemExit("nilearn is not installed; run pip install -e '.[demo]' in the clone")
     data = Path(next(iter(found.submodule_search_locations))) / "datasets" / "data"
     t1, gm = (data / f"mni_icbm152_{m}_tal_nlin_sym_09a_converted.nii.gz" for m in ("t1", "gm"))
     image = nib.load(t1)

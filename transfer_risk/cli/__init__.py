@@ -35,7 +35,10 @@ class Commands(click.RichGroup):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="transfer-risk")
 def main() -> None:
-    """Which pretrained segmentation model to start from, and where on the image the transfer will hurt."""
+    """Which pretrained segmentation model to start from, where its classes do not explain your labels, did fine-tuning help.
+
+    TASK is a task file (`transfer-risk tasks` writes them); SOURCE a model file or folder (docs/models.md), or a run folder.
+    """
 
 
 for command in (

@@ -43,7 +43,7 @@ def audit_command(
     """Do the SCORES choose the source that fine-tunes best, by the Dice of the table RESULTS?
 
     SCORES are folders or files that `score --out` wrote, or tables with the columns task, source and any scores. RESULTS has
-    the columns task, source, dice, and perhaps seed, case, class, over which it is averaged.
+    the columns task, source, dice (0 to 1), and perhaps seed, case, class, over which it is averaged. Regret is in points.
     """
     from transfer_risk.auditing import audit
     from transfer_risk.reports import audit_text, check_audit_folder, write_audit

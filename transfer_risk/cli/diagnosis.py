@@ -89,7 +89,8 @@ def tasks_command(
     "--by",
     default="auto",
     show_default=True,
-    help="Score that orders the sources: probe_dice where all can be probed, else leep; or any other.",
+    help="Score that orders the sources; auto: probe_dice where all can be probed, else leep. Others: leep_balanced, "
+    "leep_loo, eep_dice, eep_dice_argmax, dice, nce, probe_log_likelihood.",
 )
 @FORMAT
 @click.option(
@@ -100,7 +101,7 @@ def tasks_command(
 @click.option(
     "--probe",
     is_flag=True,
-    help="Also probe each source: the Dice of a linear classifier on its last features, on cases left out.",
+    help="Add probe_dice, the Dice of a linear classifier on the last features on cases left out, where --by is another.",
 )
 @CACHE
 @source_options
@@ -152,7 +153,11 @@ def score_command(
     "--out", required=True, type=click.Path(file_okay=False), help="Folder for the NIfTI maps."
 )
 @click.option(
-    "--split", default="test", show_default=True, type=click.Choice(["test", "train", "all"])
+    "--split",
+    default="test",
+    show_default=True,
+    type=click.Choice(["test", "train", "all"]),
+    help="Cases to map.",
 )
 @click.option(
     "--case",
@@ -162,7 +167,13 @@ def score_command(
 )
 @click.option("--hardness", is_flag=True, help="Write the hardness maps too.")
 @BASE
-@click.option("--clip", default=0.0, show_default=True, type=Finite(0, 100, max_open=True))
+@click.option(
+    "--clip",
+    default=0.0,
+    show_default=True,
+    type=Finite(0, 100, max_open=True),
+    help="Percentile of transferability that takes the place of its minimum; 0 = off.",
+)
 @click.option(
     "--in-sample",
     is_flag=True,
@@ -183,7 +194,10 @@ def map_command(
     cache: float,
     reading: Reading,
 ) -> None:
-    """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry."""
+    """Write the transfer risk maps of SOURCE on TASK, in each image's own geometry.
+
+    For each case <case>_risk.nii.gz (1 to base; 0: ignored) and <case>_transferability.nii.gz (nats; NaN: ignored).
+    """
     from transfer_risk.channels import channel_note
     from transfer_risk.layouts import load_task
     from transfer_risk.lineage import seen_note

@@ -43,12 +43,40 @@ def predict_command(
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False), help="Folder of the new source."
 )
-@click.option("--iterations", default=2000, show_default=True, type=click.IntRange(min=1))
-@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
-@click.option("--lr", default=1e-3, show_default=True, type=Finite(min=0, min_open=True))
-@click.option("--width", default=32, show_default=True, type=click.IntRange(min=1))
-@click.option("--depth", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
+@click.option(
+    "--iterations",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Training steps.",
+)
+@click.option(
+    "--batch", default=8, show_default=True, type=click.IntRange(min=1), help="Slices per step."
+)
+@click.option(
+    "--lr",
+    default=1e-3,
+    show_default=True,
+    type=Finite(min=0, min_open=True),
+    help="Learning rate of Adam.",
+)
+@click.option(
+    "--width",
+    default=32,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Channels of the first level.",
+)
+@click.option(
+    "--depth", default=5, show_default=True, type=click.IntRange(min=1), help="Levels of the U-Net."
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**63 - 1),
+    help="Of weights and order of the data.",
+)
 @click.option("--licence", default="", help="SPDX name to record.")
 def pretrain_command(task: str, out: str, **options: Any) -> None:
     """Train a 2D U-Net on TASK from scratch: a new source, measured on the test cases."""

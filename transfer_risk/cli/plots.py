@@ -35,11 +35,25 @@ ENDINGS = (".png", ".pdf", ".svg")
     type=click.Choice(["maps", "curves", "ranking"]),
     help="Follows from the arguments: maps of a RUN or of SOURCEs on a TASK, else the ranking.",
 )
-@click.option("--case", "ids", multiple=True, help="Only this test case; may be repeated.")
-@click.option("--slice", "index", type=click.IntRange(min=0), help="The one with the most risk.")
-@click.option("--channel", help="Channel that is shown; the task's first.")
-@click.option("--by", help="Score of the ranking; probe_dice where all sources have it, else leep.")
-@click.option("--width", type=Finite(min=3), help="Inches; maps 7, others 3.4.")
+@click.option(
+    "--case",
+    "ids",
+    multiple=True,
+    help="Only this test case; may be repeated [default: the three riskiest].",
+)
+@click.option(
+    "--slice",
+    "index",
+    type=click.IntRange(min=0),
+    help="Number of the slice, from 0 [default: the one with the most risk].",
+)
+@click.option("--channel", help="Channel that is shown [default: the task's first].")
+@click.option(
+    "--by", help="Score of the ranking [default: probe_dice where all sources have it, else leep]."
+)
+@click.option(
+    "--width", type=Finite(min=3), help="Width on paper in inches [default: 7 for maps, else 3.4]."
+)
 @source_options
 def plot_command(
     inputs: tuple[str, ...],

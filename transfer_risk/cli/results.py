@@ -40,7 +40,11 @@ def compare_command(run: tuple[str, ...], format_: str, out: str | None, base: f
 @click.command("demo")
 @click.option("--quick", is_flag=True, help="Smaller images, fewer iterations: under a minute.")
 @click.option(
-    "--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder."
+    "--out",
+    default="demo",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="New or empty folder for data, tasks, sources, ranking, maps, runs and figures.",
 )
 def demo_command(quick: bool, out: str) -> None:
     """Rank six small sources on the embedded cohort, fine-tune the best by five methods, and show maps and changes."""

@@ -27,7 +27,13 @@ class Finite(click.FloatRange):
         return number
 
 
-BASE = click.option("--base", default=10.0, show_default=True, type=Finite(1, LARGEST_BASE))
+BASE = click.option(
+    "--base",
+    default=10.0,
+    show_default=True,
+    type=Finite(1, LARGEST_BASE),
+    help="Risk = base ** hardness: the largest risk.",
+)
 TASK = click.argument("task", type=click.Path(exists=True, dir_okay=False))
 CACHE = click.option(
     "--cache",
@@ -42,6 +48,7 @@ FORMAT = click.option(
     default="table",
     show_default=True,
     type=click.Choice(["table", "json", "csv"]),
+    help="What is printed to stdout.",
 )
 
 
@@ -64,7 +71,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--missing-channels",
             type=click.Choice(["zero", "repeat"]),
-            help="What stands for channels that the task lacks.",
+            help="What stands for channels that the task lacks: zeros, or copies of one that it has; else an error.",
         ),
     )
 

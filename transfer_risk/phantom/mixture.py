@@ -38,7 +38,7 @@ def template_from_t1(t1: FilePath, *, spacing: float = 2.0) -> Template:
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise ValueError(
-            'a template from a T1 alone needs scikit-learn; run pip install "transfer-risk[demo]"'
+            "a template from a T1 alone needs scikit-learn; run pip install -e '.[demo]' in the clone"
         ) from None
     (image,) = read_canonical([t1])
     values = np.asarray(image.dataobj, dtype=np.float32)

@@ -106,7 +106,7 @@ def _packaged_files() -> list[FilePath]:
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(
             "the default template comes with nilearn, which is not installed; "
-            'run pip install "transfer-risk[demo]" or pass template='
+            "run pip install -e '.[demo]' in the clone, or pass template="
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data"
     return [

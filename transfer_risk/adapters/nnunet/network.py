@@ -88,7 +88,7 @@ def _found(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == LIBRARY and not find_spec(LIBRARY):
             raise ValueError(
-                "nnU-Net folders need the package dynamic-network-architectures; pip install 'transfer-risk[nnunet]'"
+                "nnU-Net folders need the package dynamic-network-architectures; pip install -e '.[nnunet]' in the clone"
             ) from None
         if module.startswith(f"{LIBRARY}.architectures.") and not module.endswith(".unet"):
             return _found(f"{LIBRARY}.architectures.unet.{attribute}")
