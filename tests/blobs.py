@@ -1,5 +1,8 @@
 """A small data set of blobs whose brightness depends on the class, its task, and sources; for tests of fine-tuning."""
 
+import copy
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import torch
@@ -8,6 +11,17 @@ from blob_folder import describe
 import transfer_risk as tr
 
 SHAPE = (16, 12, 5)
+
+RESIDUAL = {
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 2,
+    "channels": [4, 8],
+    "strides": [2],
+    "num_res_units": 2,
+    "norm": "batch",
+    "dropout": 0.2,
+}
 
 
 def write_blobs(root, *, classes=("a",), cases=6, seed=0, shape=SHAPE):
@@ -57,3 +71,13 @@ def write_monai(path, target, arguments, *, spatial_dims, size, classes=("backgr
     }
     (path / "source.toml").write_text(tomli_w.dumps(table))
     return path
+
+
+def reordered(source, order):
+    """The same model with its foreground classes in another order."""
+    network = copy.deepcopy(source.network)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(network.head, name).copy_(getattr(source.network.head, name)[order])
+    classes = tuple(source.classes[k] for k in order)
+    return replace(source, network=network, classes=classes)

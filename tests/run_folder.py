@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tomli_w
+from blob_folder import SHAPE, write_dataset
 
 import transfer_risk as tr
 from transfer_risk.imagefiles import write
@@ -79,3 +80,20 @@ def write_run(
                 for k, name in enumerate(task.classes[1:], start=1):
                     metrics.writerow([case.id, name, stage, *measure(predicted, volume.labels, k)])
     return path
+
+
+def make_task(root, *, cases=14, classes=("a", "b"), name="data"):
+    write_dataset(root / name, cases=cases, classes=classes)
+    return tr.write_tasks(root / name, root / "tasks")[0]
+
+
+def stage(task, *, wrong, seed, low=-3.0):
+    """Random maps, and predictions with that share of the voxels replaced."""
+    rng = np.random.default_rng(seed)
+    maps = {}
+    for case in task.split("test"):
+        labels = read(case, task).labels
+        other = rng.integers(0, len(task.classes), size=SHAPE)
+        predicted = np.where(rng.random(SHAPE) < wrong, other, labels)
+        maps[case.id] = (low * rng.random(SHAPE), predicted)
+    return maps

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from command_line import run
-from run_folder import write_run
-from test_end_to_end import SHAPE, write_dataset
+from run_folder import make_task, stage, write_run
 
 import transfer_risk as tr
 from transfer_risk import runs as runs_module
@@ -20,23 +19,6 @@ from transfer_risk.comparison import Change
 from transfer_risk.mapstats import distance_to_boundary, map_statistics
 from transfer_risk.summaries import comparison_text
 from transfer_risk.volumes import read
-
-
-def make_task(root, *, cases=14, classes=("a", "b"), name="data"):
-    write_dataset(root / name, cases=cases, classes=classes)
-    return tr.write_tasks(root / name, root / "tasks")[0]
-
-
-def stage(task, *, wrong, seed, low=-3.0):
-    """Random maps, and predictions with that share of the voxels replaced."""
-    rng = np.random.default_rng(seed)
-    maps = {}
-    for case in task.split("test"):
-        labels = read(case, task).labels
-        other = rng.integers(0, len(task.classes), size=SHAPE)
-        predicted = np.where(rng.random(SHAPE) < wrong, other, labels)
-        maps[case.id] = (low * rng.random(SHAPE), predicted)
-    return maps
 
 
 @pytest.fixture(scope="module")

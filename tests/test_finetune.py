@@ -18,9 +18,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from blobs import SHAPE, make_source, write_blobs, write_monai
+from blobs import RESIDUAL, SHAPE, make_source, write_blobs, write_monai
 from command_line import run
-from test_heads import RESIDUAL
 
 import transfer_risk as tr
 from transfer_risk import fitting

@@ -1,13 +1,12 @@
 """Adapting and freezing a network: what is loaded, replaced, frozen, and what is refused."""
 
-import copy
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from blobs import make_source, write_blobs, write_monai
+from blobs import RESIDUAL, make_source, reordered, write_blobs, write_monai
 from torch import nn
 
 import transfer_risk as tr
@@ -23,17 +22,6 @@ from transfer_risk.loadreport import load_report
 from transfer_risk.prediction import decide, predict_case
 from transfer_risk.training import untrained
 from transfer_risk.volumes import read
-
-RESIDUAL = {
-    "spatial_dims": 2,
-    "in_channels": 1,
-    "out_channels": 2,
-    "channels": [4, 8],
-    "strides": [2],
-    "num_res_units": 2,
-    "norm": "batch",
-    "dropout": 0.2,
-}
 
 
 def adapted(source, number, **options):
@@ -201,16 +189,6 @@ def test_frozen_norms_and_dropout_stand_still():
     training_mode(network)
     assert not any(m.training for m in network.encoder.modules())
     assert all(m.training for m in network.decoder.modules())
-
-
-def reordered(source, order):
-    """The same model with its foreground classes in another order."""
-    network = copy.deepcopy(source.network)
-    with torch.no_grad():
-        for name in ("weight", "bias"):
-            getattr(network.head, name).copy_(getattr(source.network.head, name)[order])
-    classes = tuple(source.classes[k] for k in order)
-    return replace(source, network=network, classes=classes)
 
 
 def test_a_model_with_the_classes_in_another_order_is_the_same_model(tmp_path):

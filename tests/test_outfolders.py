@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from blob_folder import SHAPE, make_source, save
 from command_line import run
-from run_folder import write_run
-from test_comparison import stage
+from run_folder import stage, write_run
 
 import transfer_risk as tr
 from transfer_risk import reports, scoretables, summaries

@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from test_phantom import ball_template
+from ball import ball_template
 
 from transfer_risk.phantom import mixture, template_from_t1
 from transfer_risk.study.cohorts import write_cohorts

@@ -8,14 +8,12 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from blob_folder import make_source
 from blobs import make_source as make_blob_source
-from blobs import write_blobs
+from blobs import reordered, write_blobs
 from click.testing import CliRunner
 from matplotlib.text import Text
-from run_folder import write_run
-from test_comparison import make_task, stage
-from test_end_to_end import make_source
-from test_heads import reordered
+from run_folder import make_task, stage, write_run
 
 import transfer_risk as tr
 from transfer_risk import demo

@@ -8,8 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from blobs import make_source, write_blobs, write_monai
-from test_heads import RESIDUAL
+from blobs import RESIDUAL, make_source, write_blobs, write_monai
 
 import transfer_risk as tr
 from transfer_risk import fitting
