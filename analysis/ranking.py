@@ -110,8 +110,8 @@ def confirmed_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> p
 
 
 def unfrozen_dice(plan: study.TransferStudy, pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """The same, with tuned decisions, of what is trained with nothing frozen, and of vanilla."""
-    jobs = plan.jobs(pairs, study.UNFREEZING, stops=plan.ends, tuned="every")
+    """The same, with tuned decisions, of what is recommended and the steps to it."""
+    jobs = plan.jobs(pairs, study.RECOMMENDED, stops=plan.ends, tuned="every")
     rows = plan.run(jobs, f"ranking-unfrozen-{plan.cohort}-{plan.first_seed}")
     return by_iterations(rows[rows["decision"] == "tuned"], plan.ends)
 

@@ -13,8 +13,8 @@ the recipe itself (tuned_recipe_), CE + Dice with nothing frozen (tuned_unfrozen
 scratch (tuned_scratch_, tuned_scratch_dice_). A killed run goes on.
 
 To tune decisions and to freeze nothing was decided after these subjects had been seen. With another `--seed` that is
-measured on others: vanilla, vanilla and CE + Dice with nothing frozen, and both models from scratch, after 50
-iterations too, in results/tuned_confirmed*.csv.
+measured on others: vanilla and the recipe, vanilla and CE + Dice with nothing frozen, and both models from scratch,
+after 50 iterations too, in results/tuned_confirmed*.csv.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ REFERENCES = {
 CONFIRMING = {
     "": study.LONGER,
     "_plain": "vanilla",
+    "_recipe": study.PROBED_DICE,
     "_unfrozen": study.VANILLA_UNFROZEN,
     "_scratch": "scratch",
     "_scratch_dice": study.SCRATCH_DICE,
@@ -91,7 +92,7 @@ def jobs_of(plan: study.TransferStudy) -> list[dict[str, Any]]:
 
 def confirming(plan: study.TransferStudy) -> list[dict[str, Any]]:
     """What was decided after those, on other subjects."""
-    return [job for stops in stops_of(plan) for job in every(plan, study.UNFREEZING, stops)]
+    return [job for stops in stops_of(plan) for job in every(plan, study.RECOMMENDED, stops)]
 
 
 def stops_of(plan: study.TransferStudy) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -181,8 +181,9 @@ def test_what_was_decided_after_the_tuned_runs_is_confirmed_on_another_seed(tmp_
     }
     unfrozen = {"vanilla, nothing frozen", "CE + Dice, nothing frozen"}
     scratch = {"scratch", "scratch, CE + Dice"}
-    assert set(table["recipe"]) == {"vanilla", "vanilla, longer"} | unfrozen | scratch
-    assert set(audit(tmp_path, "13")["recipe"]) == unfrozen | {"vanilla"}
+    recipe = {"probe + adaptive-risk + Dice"}
+    assert set(table["recipe"]) == {"vanilla", "vanilla, longer"} | unfrozen | scratch | recipe
+    assert set(audit(tmp_path, "13")["recipe"]) == unfrozen | {"vanilla"} | recipe
     for end, reference in {"": "vanilla, longer", "_unfrozen": "vanilla, nothing frozen"}.items():
         summary = pd.read_csv(tmp_path / f"tuned_confirmed{end}_summary.csv")
         assert set(summary["recipe"]) == set(table["recipe"])

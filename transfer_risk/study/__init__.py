@@ -33,7 +33,7 @@ _HOMES = {
     "DICE_UNFROZEN": "methods",
     "PROBED_DICE_UNFROZEN": "methods",
     "UNFROZEN": "methods",
-    "UNFREEZING": "methods",
+    "RECOMMENDED": "methods",
     "SCRATCH_DICE": "methods",
     "FRESH": "methods",
     "PAIRS": "cohorts",

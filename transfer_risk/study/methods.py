@@ -41,9 +41,10 @@ SIMPLER: dict[str, dict[str, Any]] = {
 """The recipe without its weights."""
 CONFIRMED = ("vanilla", DICE, PROBED_DICE)
 """Those that are measured on other subjects than the recipe was chosen on."""
-UNFREEZING = {
+RECOMMENDED = {
     "vanilla": RECIPES["vanilla"],
     VANILLA_UNFROZEN: RECIPES["vanilla"] | {"freeze": "none"},
     DICE_UNFROZEN: UNFROZEN[DICE_UNFROZEN],
+    PROBED_DICE: RECIPES[PROBED_DICE],
 }
-"""What README recommends, and the two steps to it: measured on subjects after which nothing was decided."""
+"""What README recommends, and the steps to it: measured on subjects after which nothing was decided."""
