@@ -155,8 +155,11 @@ def test_maps_read_each_file_once(made, tmp_path, monkeypatch):
     from transfer_risk import volumes
 
     task, source = tr.load_task(made / "tasks" / "blobs.toml"), tr.load_source(made / "source")
-    read_files, load = Counter(), volumes.load
-    monkeypatch.setattr(volumes, "load", lambda path: (read_files.update([path]), load(path))[1])
+    read_files, one, several = Counter(), volumes.load, volumes.load_all
+    monkeypatch.setattr(volumes, "load", lambda path: (read_files.update([path]), one(path))[1])
+    monkeypatch.setattr(
+        volumes, "load_all", lambda given: (read_files.update(given), several(given))[1]
+    )
     _, failed = tr.write_maps(source, task, tmp_path / "maps")
     assert not failed and set(read_files.values()) == {1}
     assert len(read_files) == 2 * len(task.split("test"))
