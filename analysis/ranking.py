@@ -28,8 +28,6 @@ TUNED = {
     **study.UNFROZEN,
 }
 """What is audited with tuned decisions on other subjects."""
-SECOND, THIRD = 12, 13
-"""Seeds of the subjects that recipes.py and tuned.py were run on."""
 OTHERS = {
     "type": int,
     "help": "Of other subjects than seed 10's: 12 for recipes with Dice, others for nothing frozen.",
@@ -43,11 +41,11 @@ NAIVE = ("same_modality", "same_class", "same_institution", "own_dice")
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     further = {**study.DATA_OPTIONS, "--seed": OTHERS}
-    options = study.job_options(__doc__, further, seeds=(None, SECOND, THIRD))
+    options = study.job_options(__doc__, further, seeds=(None, study.SECOND, study.THIRD))
     name, dice = "ranking", dice_of
     if options.seed is not None:
         name, dice = "ranking_unfrozen", unfrozen_dice
-    if options.seed == SECOND:
+    if options.seed == study.SECOND:
         name, dice = "ranking_confirmed", confirmed_dice
     parts = []
     plans = study.transfer_studies(options)

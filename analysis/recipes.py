@@ -37,8 +37,6 @@ EVERY = {"tissue": (1, 1, 3), "partitions": (1, 1, 1)}
 """Each how many-th of the 30 pairs: with all slices, with few, and for long."""
 SECOND = {"tissue": (3, 6, 0), "partitions": (5, 0, 0)}
 """The same on another brain; 0: none."""
-SUBJECTS = 12
-"""Seed of the subjects of the published confirmation."""
 OTHERS = {"type": int, "help": "Of other subjects than seed 10's: three recipes, all pairs."}
 BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.nii.gz of mricron."}
 
@@ -46,7 +44,7 @@ BRAIN = {"type": Path, "help": "Skull-stripped T1 of another brain, as ch2bet.ni
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     further = {**study.DATA_OPTIONS, "--t1": BRAIN, "--seed": OTHERS}
-    options = study.job_options(__doc__, further, seeds=(None, SUBJECTS))
+    options = study.job_options(__doc__, further, seeds=(None, study.SECOND))
     plans = study.transfer_studies(options)
     name = "recipes_second" if options.t1 else "recipes"
     if options.seed is not None:

@@ -46,19 +46,20 @@ CONFIRMING = {
     "_scratch_dice": study.SCRATCH_DICE,
 }
 """The same where what was decided after these is measured."""
-FIRST, SECOND = 12, 13
-"""Seeds whose results are published: of the study, and of the fresh subjects."""
-SEED = {"type": int, "help": f"Of the subjects and of the training; {FIRST} where not given."}
+SEED = {
+    "type": int,
+    "help": f"Of the subjects and of the training; {study.SECOND} where not given.",
+}
 
 
 def main() -> None:
     """Run at the asked size, print and write the tables."""
     further = {**study.DATA_OPTIONS, "--seed": SEED}
-    options = study.job_options(__doc__, further, seeds=(None, FIRST, SECOND))
+    options = study.job_options(__doc__, further, seeds=(None, study.SECOND, study.THIRD))
     name, jobs, references = "tuned_confirmed", confirming, CONFIRMING
-    if options.seed in (None, FIRST):
+    if options.seed in (None, study.SECOND):
         name, jobs, references = "tuned", jobs_of, REFERENCES
-        options.seed = None if options.data else FIRST
+        options.seed = None if options.data else study.SECOND
     parts = [rows_of(plan, jobs(plan), name) for plan in study.transfer_studies(options)]
     table = study.with_longer(pd.concat(parts, ignore_index=True))
     summaries = {end: summary_of(table, reference) for end, reference in references.items()}

@@ -20,9 +20,9 @@ from matplotlib.lines import Line2D
 from transfer_risk import study
 
 AUDITS = {
-    "ranking_confirmed": ("12", "{}", {"leep": "vanilla", "probe_dice": study.PROBED_DICE}),
+    "ranking_confirmed": (study.SECOND, "{}", {"leep": "vanilla", "probe_dice": study.PROBED_DICE}),
     "ranking_unfrozen": (
-        "13",
+        study.THIRD,
         "{}, fresh subjects",
         {"leep": "vanilla", "probe_dice": study.DICE_UNFROZEN},
     ),

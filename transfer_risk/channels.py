@@ -78,7 +78,7 @@ def channel_note(
     missing = [c for c, name in zip(source.channels, own, strict=True) if name not in names]
     if not missing:
         return ""
-    if read and any(c.casefold() in {m.casefold() for m in missing} for c in channels):
+    if read and {*map(str.casefold, missing)} & {*map(str.casefold, channels)}:
         why = "as in its fine-tuning"
     if source.missing_channels and (read or len(missing) < len(own) or len(missing) != len(names)):
         what = "zeros" if source.missing_channels == "zero" else "copies of another channel"

@@ -50,19 +50,17 @@ def collect(
             ready = prepare(source, volume)
             assert ready.labels is not None
             air.append(air_of(source, ready.images))
-            used = ready.images[ready.counts]
-            seen = ready.labels[ready.counts]
-            kept = (seen >= 0).flatten(1).any(1)
-            if len(used) and not kept.any():
+            kept = ready.counts & (ready.labels >= 0).flatten(1).any(1)
+            if ready.counts.any() and not kept.any():
                 warnings.warn(
                     f"case {case.id}: is left out of training: source {source.name} sees it at a coarser spacing, where no "
                     "labelled voxel is left; label more slices of it",
                     stacklevel=2,
                 )
-            images.add(used[kept].numpy())
-            labels.add(seen[kept].numpy())
-            if mapped and len(used):
-                parts = torch.split(used, BATCH)
+            images.add(ready.images[kept].numpy())
+            labels.add(ready.labels[kept].numpy())
+            if mapped and ready.counts.any():
+                parts = torch.split(ready.images[ready.counts], BATCH)
                 theta = torch.cat([predict_images(source, part, air=air[-1]) for part in parts])
                 whole = torch.zeros((len(ready.images), *theta.shape[1:]))
                 whole[ready.counts] = theta
@@ -71,7 +69,7 @@ def collect(
                 own = torch.from_numpy(given[valid])[None].long()
                 joints.append(Joint.of(native, own, len(task.classes)))
                 if kept.any():
-                    thetas.add(theta[kept].numpy())
+                    thetas.add(whole[kept].numpy())
         every = labels.arrays()
         full = [k for k, a in enumerate(every) if len(a)]
         if not full:

@@ -44,12 +44,10 @@ def load_all(paths: Iterable[str]) -> Iterator[tuple[Array, Array]]:
     Raises:
         ValueError: as `load`.
     """
-    for name, own in groupby(paths, lambda path: file_and_channel(path)[0]):
-        file = None
+    for _, group in groupby(paths, lambda path: file_and_channel(path)[0]):
+        own = list(group)
+        file = _opened(own[0])
         for path in own:
-            if file is None:
-                with _readable(path):
-                    file = nib.load(name, keep_file_open=True)
             shape, affine = _geometry(file, path)
             _, channel = file_and_channel(path)
             with _readable(path):
@@ -77,9 +75,13 @@ def grid_of(path: str) -> tuple[tuple[int, ...], Array]:
     Raises:
         ValueError: as `load`, but for what only the voxels show.
     """
+    return _geometry(_opened(path), path)
+
+
+def _opened(path: str) -> Any:
+    """The image of a file, or that which holds a channel, with its voxels not read yet; it stays open once one is."""
     with _readable(path):
-        file = nib.load(file_and_channel(path)[0])
-    return _geometry(file, path)
+        return nib.load(file_and_channel(path)[0], keep_file_open=True)
 
 
 def _geometry(file: Any, path: str) -> tuple[tuple[int, ...], Array]:

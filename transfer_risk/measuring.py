@@ -51,9 +51,8 @@ def measure_run(
     def measure(place: Path, found: Segmented) -> None:
         stage = places[place]
         goal = place / f"{found.case.id}_prediction.nii.gz"
-        kind = (
-            np.uint8 if found.predicted.max() <= 255 else np.int16
-        )  # unknown classes come after the task's
+        # classes that the task does not have come after its own
+        kind = np.uint8 if found.predicted.max() <= 255 else np.int16
         stored = as_stored(found.predicted.astype(kind), found.case.images[0])
         write(goal, stored, found.affine, note=f"{stages[stage].name}: classes")
         rows[stage] += measured(stages[stage], task, found)

@@ -44,11 +44,13 @@ def probed(score: Score, source: Source, task: Task) -> Score:
         found = probe_scores(source, task, cases)
         warnings = score.warnings
     except (ValueError, OSError, RuntimeError, MemoryError) as error:  # OSError: a full disk
-        if not isinstance(error, ValueError | OSError) and not out_of_memory(error):
-            raise
-        unknown, why = np.full(len(cases), np.nan), getattr(error, "strerror", None) or error
         if out_of_memory(error):
             why = "its features need more memory than there is"
+        elif isinstance(error, ValueError | OSError):
+            why = str(getattr(error, "strerror", None) or error)
+        else:
+            raise
+        unknown = np.full(len(cases), np.nan)
         found, warnings = ProbeScores(unknown, unknown), (*score.warnings, f"no probe: {why}")
     values = {"probe_dice": found.dice, "probe_log_likelihood": found.log_likelihood}
     rows = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,21 +39,19 @@ def predict_command(
     fail(failed)
 
 
+def _count(flag: str, default: int, text: str) -> Callable[[Any], Any]:
+    """An option that is a whole number of at least 1."""
+    whole = click.IntRange(min=1)
+    return click.option(flag, default=default, show_default=True, type=whole, help=text)
+
+
 @click.command("pretrain")
 @TASK
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False), help="Folder of the new source."
 )
-@click.option(
-    "--iterations",
-    default=2000,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Training steps.",
-)
-@click.option(
-    "--batch", default=8, show_default=True, type=click.IntRange(min=1), help="Slices per step."
-)
+@_count("--iterations", 2000, "Training steps.")
+@_count("--batch", 8, "Slices per step.")
 @click.option(
     "--lr",
     default=1e-3,
@@ -60,16 +59,8 @@ def predict_command(
     type=Finite(min=0, min_open=True),
     help="Learning rate of Adam.",
 )
-@click.option(
-    "--width",
-    default=32,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Channels of the first level.",
-)
-@click.option(
-    "--depth", default=5, show_default=True, type=click.IntRange(min=1), help="Levels of the U-Net."
-)
+@_count("--width", 32, "Channels of the first level.")
+@_count("--depth", 5, "Levels of the U-Net.")
 @click.option(
     "--seed",
     default=0,

@@ -46,6 +46,8 @@ _HOMES = {
     "model_path": "transfers",
     "DATA_OPTIONS": "protocols",
     "TRANSFER_OPTIONS": "protocols",
+    "SECOND": "protocols",
+    "THIRD": "protocols",
     "TransferStudy": "protocols",
     "transfer_study": "protocols",
     "transfer_studies": "protocols",

@@ -50,6 +50,8 @@ TRANSFER_OPTIONS: dict[str, dict[str, Any]] = {
 """The same of a study that can be run as large as the paper's."""
 CHOSEN = (10, 11)
 """Seeds on whose subjects recipes were chosen: nothing is confirmed on them."""
+SECOND, THIRD = 12, 13
+"""Seeds of what is published: of recipes and tuned decisions, and of what was decided after those."""
 
 
 @dataclass(frozen=True)
